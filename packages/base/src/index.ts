@@ -1,0 +1,7 @@
+export { assert, AssertionError, unreachable } from "./assert.ts";
+export { type Clock, DeadlineError, sleep, systemClock, waitFor, withDeadline } from "./clock.ts";
+export { ignore } from "./ignore.ts";
+export { type Logger, type LogFields, silentLogger } from "./log.ts";
+export { Mailbox, MailboxFullError } from "./mailbox.ts";
+export { run, RunError, type RunOptions, type RunResult } from "./run.ts";
+export { Scope, ScopeError } from "./scope.ts";

@@ -1,0 +1,25 @@
+/** Where disks live and how they are cloned. */
+export interface DiskPool {
+  readonly root: string;
+  /** `reflink`: clones are constant time and share blocks; `copy`: they are sparse copies. */
+  readonly cloneKind: "reflink" | "copy";
+  /** How the pool came about, one sentence for people. */
+  readonly reason: string;
+  /** Clones a file inside the pool; atomic: `target` appears whole or not at all. Throws `DiskError`. */
+  clone(source: string, target: string, options?: { signal?: AbortSignal }): Promise<void>;
+  /** Free bytes for new data, after the configured floor. */
+  freeBytes(): Promise<number>;
+  /** Throws `disk_full` with both numbers unless `bytes` fit above the floor. */
+  requireSpace(bytes: number, what: string): Promise<void>;
+}
+
+/** A step of long work, for progress bars and logs. */
+export interface Progress {
+  /** What is being done, for people. */
+  step: string;
+  /** 0..1 when known. */
+  fraction?: number;
+  /** One line of detail. */
+  detail?: string;
+}
+export type OnProgress = (progress: Progress) => void;

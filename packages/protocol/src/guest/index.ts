@@ -1,0 +1,36 @@
+export { bootReply, bootRequest, type BootReply, type BootRequest, type Bootstrap } from "./boot.ts";
+export {
+  decodeJson,
+  decodeOffset,
+  encodeFrame,
+  encodeFrameHeader,
+  encodeJsonFrame,
+  encodeOffsets,
+  type Frame,
+  FrameDecoder,
+  FrameError,
+  FrameType,
+} from "./frames.ts";
+export { BOOT_PORT, GUEST_GENERATION, GUEST_GENERATIONS_SPOKEN, GUEST_LIMITS, LINK_PORT, MANAGEMENT_NETWORK, USER_NETWORK } from "./generation.ts";
+export {
+  guestError,
+  guestErrorCode,
+  type GuestErrorCode,
+  guestSession,
+  type GuestSession,
+  guestSessions,
+  guestStatus,
+  type GuestStatus,
+  helloReply,
+  helloRequest,
+  sessionExit,
+  type SessionExit,
+  sessionResume,
+  type SessionResume,
+  sessionSignal,
+  sessionStart,
+  type SessionStart,
+  sessionStarted,
+  terminalSize,
+  type TerminalSize,
+} from "./link.ts";
