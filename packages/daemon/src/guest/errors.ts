@@ -1,0 +1,25 @@
+/** Facts a caller can branch on. */
+export type GuestFault =
+  /** No answer from the agent in time. */
+  | "guest_timeout"
+  /** The link broke; the VM may live on. */
+  | "guest_link_lost"
+  /** The agent broke the protocol: garbage, lengths beyond limits, wrong proof. */
+  | "guest_protocol"
+  /** The agent could not bring the user's Linux up; the message says why. */
+  | "guest_inner_failed"
+  /** The agent does not know that session. */
+  | "guest_session_unknown"
+  /** The session exists already. */
+  | "guest_session_exists"
+  /** The agent refused the request as wrong. */
+  | "guest_refused";
+
+export class GuestError extends Error {
+  override readonly name = "GuestError";
+  readonly code: GuestFault;
+  constructor(code: GuestFault, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}

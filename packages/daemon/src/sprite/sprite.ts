@@ -1,0 +1,102 @@
+/**
+ * A sprite as the features see it: a name and a disk. A VM comes and goes under it.
+ * Everything here is data; `driver.ts` is the only writer of `state`.
+ */
+export interface Sprite {
+  /** UUID v7. */
+  id: string;
+  organizationId: string;
+  name: string;
+  config: SpriteConfig;
+  /** Added to the environment of every command. */
+  environment: Record<string, string>;
+  labels: string[];
+  urlSettings: UrlSettings;
+  /** Name and digest of the base image the disk was cloned from. */
+  imageName: string;
+  imageDigest: string;
+  createdAtMs: number;
+  updatedAtMs: number;
+  lastRunningAtMs: number | undefined;
+}
+
+export interface SpriteConfig {
+  cpus: number;
+  memoryMib: number;
+  storageGb: number;
+}
+
+export interface UrlSettings {
+  auth: "sprite" | "public";
+  privateAccess: string | undefined;
+}
+
+export type SpriteStatus = "cold" | "warm" | "running";
+
+/** A sprite with what callers may know about its machine. */
+export interface SpriteView extends Sprite {
+  organizationSlug: string;
+  status: SpriteStatus;
+  /** Why the sprite cannot be used, when its state is `failed`. */
+  failure: string | undefined;
+}
+
+export interface CreateSprite {
+  organizationId: string;
+  name: string;
+  config: Partial<SpriteConfig>;
+  environment: Record<string, string>;
+  labels: string[];
+  urlSettings: Partial<UrlSettings>;
+  /** Base image; the configured default when left out. */
+  imageName: string | undefined;
+}
+
+export interface UpdateSprite {
+  labels?: string[] | undefined;
+  urlSettings?: Partial<UrlSettings> | undefined;
+}
+
+export interface SpritePage {
+  sprites: SpriteView[];
+  /** Opaque; undefined on the last page. */
+  continuationToken: string | undefined;
+}
+
+export interface StatusCounts {
+  running: number;
+  warm: number;
+  cold: number;
+}
+
+export interface SpriteCheck {
+  status: "healthy" | "hibernated" | "unhealthy" | "error";
+  reason: string | undefined;
+  elapsedMs: number;
+}
+
+/**
+ * The hub: everything other features may ask of sprites. All calls throw `ApiError` with codes
+ * of the registry (`sprite_not_found`, `sprite_name_taken`, …). A sprite of another organization
+ * is not found.
+ */
+export interface Sprites {
+  /** Resolves when disk and record exist; the sprite is cold. */
+  create(request: CreateSprite, options?: { signal?: AbortSignal }): Promise<SpriteView>;
+  get(organizationId: string, name: string): SpriteView;
+  list(organizationId: string, query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number }): SpritePage;
+  counts(organizationId: string): StatusCounts;
+  update(organizationId: string, name: string, change: UpdateSprite): Promise<SpriteView>;
+  /** Ends its VM and frees everything. */
+  delete(organizationId: string, name: string): Promise<void>;
+  /** Ends the VM in order; the disk stays. The next use wakes it. Returns the new view. */
+  stop(organizationId: string, name: string): Promise<SpriteView>;
+  /** Wakes the sprite and resolves when commands can run. */
+  wake(organizationId: string, name: string, options?: { signal?: AbortSignal }): Promise<SpriteView>;
+  /** Stop, then wake. Returns the new incarnation. */
+  restart(organizationId: string, name: string): Promise<{ incarnation: string }>;
+  /** Asks the agent of a running sprite; never wakes one. */
+  check(organizationId: string, name: string): Promise<SpriteCheck>;
+  /** Announces every change of status or record, for live lists. Returns how to unsubscribe. */
+  subscribe(listener: (view: SpriteView, change: "changed" | "deleted") => void): () => void;
+}
