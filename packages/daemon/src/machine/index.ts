@@ -1,0 +1,3 @@
+export { type BootShape, type BootSnapshot, type BootSnapshots, openBootSnapshots } from "./boot-snapshot.ts";
+export type { Machine, MachineRecord, Machines, MachineSpec } from "./machine.ts";
+export { openMachines } from "./machines.ts";

@@ -1,0 +1,54 @@
+/**
+ * A machine: one VM run with everything it needs on this host (network slot, directory, VMM
+ * process, guest link), acquired and given back together. Knows nothing of names, owners or
+ * states; the sprite's driver decides when one exists.
+ */
+import type { VmExit, VmShape } from "@sprited/vmm";
+import type { GuestLink } from "../guest/index.ts";
+
+/** What must be known to find a machine again after a daemon restart. Stored before it starts (LIFE-4). */
+export interface MachineRecord {
+  incarnation: string;
+  spriteId: string;
+  /** Directory of sockets, pid file and spec. */
+  directory: string;
+  /** Network slot; undefined where the host has no taps. */
+  slotIndex: number | undefined;
+  /** Link key, 32 bytes. Secret. */
+  key: Uint8Array;
+  createdAtMs: number;
+}
+
+export interface MachineSpec {
+  shape: VmShape;
+  storageGb: number;
+  diskPath: string;
+  hostname: string;
+  /** 32 hex digits. */
+  machineId: string;
+  /** First wake of this identity: machine id and host keys on the disk are made anew. */
+  renewIdentity: boolean;
+  environment: Record<string, string>;
+}
+
+export interface Machine {
+  readonly incarnation: string;
+  readonly pid: number;
+  /** Resolves when the VM process is gone. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  /** The open link, dialled anew when the last one broke. Throws `GuestError`, or `VmmError` when the VM is gone. */
+  link(options?: { signal?: AbortSignal | undefined }): Promise<GuestLink>;
+  /** Ends the inner environment in order, then the VM (LIFE-7). Never throws for a silent guest. */
+  stop(options: { graceMs: number }): Promise<void>;
+  /** Ends the VM at once and gives everything back. Idempotent. */
+  kill(): Promise<void>;
+}
+
+export interface Machines {
+  /** Reserves what a machine needs; nothing runs yet. */
+  plan(spriteId: string, options?: { signal?: AbortSignal | undefined }): Promise<MachineRecord>;
+  /** Starts a planned machine and resolves when its agent has answered. On failure everything is given back. */
+  start(record: MachineRecord, spec: MachineSpec, options?: { signal?: AbortSignal | undefined }): Promise<Machine>;
+  /** Finds a running machine again; undefined when it is gone, with everything given back. */
+  adopt(record: MachineRecord): Promise<Machine | undefined>;
+}

@@ -1,0 +1,16 @@
+export type { SpriteState } from "./lifecycle.ts";
+export type { SpriteRecords } from "./records.ts";
+export { type RegistryOptions, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./registry.ts";
+export type {
+  CreateSprite,
+  Sprite,
+  SpriteCheck,
+  SpriteConfig,
+  SpritePage,
+  Sprites,
+  SpriteStatus,
+  SpriteView,
+  StatusCounts,
+  UpdateSprite,
+  UrlSettings,
+} from "./sprite.ts";

@@ -1,0 +1,15 @@
+/** What the sprite hub needs of the store. Every write is durable when its call returns. */
+import type { MachineRecord } from "../machine/index.ts";
+import type { SpriteState } from "./lifecycle.ts";
+import type { Sprite } from "./sprite.ts";
+
+export interface SpriteRecords {
+  loadSprites(): { sprite: Sprite; state: SpriteState }[];
+  loadMachines(): MachineRecord[];
+  insertSprite(sprite: Sprite, state: SpriteState): void;
+  /** Writes the user's fields; never the state. */
+  updateSprite(sprite: Sprite): void;
+  /** Writes the state, and in the same transaction the machine that begins or ends with it. */
+  updateState(spriteId: string, state: SpriteState, change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number }): void;
+  deleteSprite(spriteId: string): void;
+}

@@ -1,0 +1,281 @@
+/**
+ * The hub: every sprite of this host, in memory, backed by the store. Finds them by owner and
+ * name, makes and frees them, and hands requests that need the machine to the sprite's driver.
+ * Other features enter through here; this imports none of them.
+ */
+import { createHash } from "node:crypto";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { type Logger, Scope } from "@sprited/base";
+import type { DiskPool, ImageStore } from "@sprited/disk";
+import { ApiError } from "@sprited/protocol/errors";
+import { v7 as uuidv7 } from "uuid";
+import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
+import { checkMachine } from "./check.ts";
+import { SpriteDriver } from "./driver.ts";
+import type { SpriteState } from "./lifecycle.ts";
+import { SpriteIndex } from "./sprite-index.ts";
+import type { SpriteRecords } from "./records.ts";
+import type { CreateSprite, Sprite, SpriteCheck, SpriteConfig, SpritePage, Sprites, SpriteView, StatusCounts, UpdateSprite } from "./sprite.ts";
+import { failureOf, statusOf } from "./view.ts";
+
+export interface SpriteDefaults extends SpriteConfig {
+  imageName: string;
+}
+
+export interface SpriteLimits {
+  cpusMax: number;
+  memoryMibMax: number;
+  storageGbMin: number;
+  storageGbMax: number;
+}
+
+export interface RegistryOptions {
+  records: SpriteRecords;
+  machines: Machines;
+  images: ImageStore;
+  pool: DiskPool;
+  /** Directory with one directory per sprite. */
+  spritesDirectory: string;
+  defaults: SpriteDefaults;
+  limits: SpriteLimits;
+  stopGraceMs: number;
+  organizationSlug(organizationId: string): string;
+  logger: Logger;
+}
+
+/** One sprite in memory: its record and the driver that owns its state. */
+export interface Entry {
+  sprite: Sprite;
+  driver: SpriteDriver;
+}
+
+type Listener = (view: SpriteView, change: "changed" | "deleted") => void;
+
+export class SpriteRegistry implements Sprites {
+  readonly #options: RegistryOptions;
+  readonly #index = new SpriteIndex();
+  readonly #listeners = new Set<Listener>();
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Loads every sprite and settles what an earlier daemon left (LIFE-1, LIFE-9..11). `found` is
+   * called for each machine that was taken over.
+   */
+  async recover(found: (spriteId: string, machine: Machine) => void): Promise<void> {
+    const machines = new Map(this.#options.records.loadMachines().map((record) => [record.spriteId, record]));
+    const work = this.#options.records.loadSprites().map(async ({ sprite, state }) => {
+      const entry = this.#hold(sprite, state.kind === "creating" ? { kind: "deleting", incarnation: undefined } : state);
+      await entry.driver.recover(machines.get(sprite.id));
+      if (entry.driver.machine) found(sprite.id, entry.driver.machine);
+    });
+    await Promise.all(work);
+  }
+
+  async create(request: CreateSprite, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
+    const { defaults } = this.#options;
+    const config: SpriteConfig = {
+      cpus: request.config.cpus ?? defaults.cpus,
+      memoryMib: request.config.memoryMib ?? defaults.memoryMib,
+      storageGb: request.config.storageGb ?? defaults.storageGb,
+    };
+    this.#requireWithinHost(config);
+    await using reservation = this.#index.reserve(request.organizationId, request.name);
+    const image = await this.#options.images.get(request.imageName ?? defaults.imageName);
+    const source = await this.#options.images.disk(image, config.storageGb);
+    const nowMs = Date.now();
+    const sprite: Sprite = {
+      id: uuidv7(),
+      organizationId: request.organizationId,
+      name: request.name,
+      config,
+      environment: request.environment,
+      labels: request.labels,
+      urlSettings: { auth: request.urlSettings.auth ?? "sprite", privateAccess: request.urlSettings.privateAccess },
+      imageName: image.name,
+      imageDigest: image.digest,
+      createdAtMs: nowMs,
+      updatedAtMs: nowMs,
+      lastRunningAtMs: undefined,
+    };
+    await using scope = new Scope(`creating ${sprite.name}`);
+    this.#options.records.insertSprite(sprite, { kind: "creating" });
+    scope.defer("record", () => this.#options.records.deleteSprite(sprite.id));
+    scope.defer("disk", () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }));
+    await fs.mkdir(this.#directory(sprite.id), { mode: 0o711 });
+    await this.#options.pool.clone(source, this.#diskPath(sprite.id), options);
+    const entry = this.#hold(sprite, { kind: "creating" });
+    scope.defer("entry", () => this.#index.remove(entry));
+    entry.driver.created();
+    scope.move();
+    reservation.keep();
+    return this.#view(entry);
+  }
+
+  get(organizationId: string, name: string): SpriteView {
+    return this.#view(this.#entry(organizationId, name));
+  }
+
+  list(organizationId: string, query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number }): SpritePage {
+    const page = this.#index.page(organizationId, query);
+    return { sprites: page.entries.map((entry) => this.#view(entry)), continuationToken: page.continuationToken };
+  }
+
+  counts(organizationId: string): StatusCounts {
+    const counts: StatusCounts = { running: 0, warm: 0, cold: 0 };
+    for (const entry of this.#index.ofOrganization(organizationId)) counts[statusOf(entry.driver.state)] += 1;
+    return counts;
+  }
+
+  async update(organizationId: string, name: string, change: UpdateSprite): Promise<SpriteView> {
+    const entry = this.#entry(organizationId, name);
+    const sprite: Sprite = {
+      ...entry.sprite,
+      labels: change.labels ?? entry.sprite.labels,
+      urlSettings: { ...entry.sprite.urlSettings, ...definedOnly(change.urlSettings) },
+      updatedAtMs: Date.now(),
+    };
+    this.#options.records.updateSprite(sprite);
+    entry.sprite = sprite;
+    this.#announce(entry, "changed");
+    return this.#view(entry);
+  }
+
+  async delete(organizationId: string, name: string): Promise<void> {
+    await this.#entry(organizationId, name).driver.delete();
+  }
+
+  async stop(organizationId: string, name: string): Promise<SpriteView> {
+    const entry = this.#entry(organizationId, name);
+    await entry.driver.stop();
+    return this.#view(entry);
+  }
+
+  async wake(organizationId: string, name: string, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
+    const entry = this.#entry(organizationId, name);
+    await entry.driver.wake(options);
+    return this.#view(entry);
+  }
+
+  async restart(organizationId: string, name: string): Promise<{ incarnation: string }> {
+    const { driver } = this.#entry(organizationId, name);
+    await driver.stop();
+    return { incarnation: (await driver.wake()).incarnation };
+  }
+
+  async check(organizationId: string, name: string): Promise<SpriteCheck> {
+    const { driver } = this.#entry(organizationId, name);
+    return await checkMachine(driver.machine, failureOf(driver.state));
+  }
+
+  subscribe(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The id behind a name; throws `sprite_not_found`. */
+  idOf(organizationId: string, name: string): string {
+    return this.#entry(organizationId, name).sprite.id;
+  }
+
+  /** The running machine of a sprite, woken if need be. */
+  async wakeMachine(spriteId: string, options: { signal?: AbortSignal | undefined }): Promise<Machine> {
+    const entry = this.#index.byId(spriteId);
+    if (!entry) throw new ApiError("sprite_not_found", "sprite not found");
+    return await entry.driver.wake(options);
+  }
+
+  /** Ids of every sprite that has a record: what the disk sweep must keep. */
+  ids(): string[] {
+    return this.#index.ids();
+  }
+
+  #hold(sprite: Sprite, state: SpriteState): Entry {
+    const { records, machines, logger, stopGraceMs } = this.#options;
+    const entry: Entry = {
+      sprite,
+      driver: new SpriteDriver({
+        spriteId: sprite.id,
+        state,
+        records,
+        machines,
+        logger,
+        stopGraceMs,
+        nowMs: Date.now,
+        machineSpec: () => this.#machineSpec(entry.sprite),
+        freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
+        publish: (after) => this.#published(entry, after),
+        freed: () => {
+          this.#index.remove(entry);
+          this.#announce(entry, "deleted");
+        },
+      }),
+    };
+    this.#index.add(entry);
+    return entry;
+  }
+
+  #published(entry: Entry, state: SpriteState): void {
+    if (state.kind === "running") entry.sprite = { ...entry.sprite, lastRunningAtMs: Date.now() };
+    if (state.kind !== "deleting") this.#announce(entry, "changed");
+  }
+
+  #machineSpec(sprite: Sprite): MachineSpec {
+    return {
+      shape: { cpus: sprite.config.cpus, memoryMib: sprite.config.memoryMib },
+      storageGb: sprite.config.storageGb,
+      diskPath: this.#diskPath(sprite.id),
+      hostname: sprite.name,
+      machineId: createHash("sha256").update(`machine-id:${sprite.id}`).digest("hex").slice(0, 32),
+      renewIdentity: sprite.lastRunningAtMs === undefined,
+      environment: sprite.environment,
+    };
+  }
+
+  #entry(organizationId: string, name: string): Entry {
+    const entry = this.#index.byName(organizationId, name);
+    if (!entry) throw new ApiError("sprite_not_found", "sprite not found");
+    return entry;
+  }
+
+  #view(entry: Entry): SpriteView {
+    return {
+      ...entry.sprite,
+      organizationSlug: this.#options.organizationSlug(entry.sprite.organizationId),
+      status: statusOf(entry.driver.state),
+      failure: failureOf(entry.driver.state),
+    };
+  }
+
+  #announce(entry: Entry, change: "changed" | "deleted"): void {
+    if (this.#listeners.size === 0) return;
+    const view = this.#view(entry);
+    for (const listener of this.#listeners) listener(view, change);
+  }
+
+  #requireWithinHost(config: SpriteConfig): void {
+    const { limits } = this.#options;
+    if (config.cpus > limits.cpusMax) throw new ApiError("size_beyond_host", `cpus is ${config.cpus}, this host allows at most ${limits.cpusMax}`);
+    if (config.memoryMib > limits.memoryMibMax) {
+      throw new ApiError("size_beyond_host", `ram_mb is ${config.memoryMib}, this host allows at most ${limits.memoryMibMax}`);
+    }
+    if (config.storageGb < limits.storageGbMin || config.storageGb > limits.storageGbMax) {
+      throw new ApiError("size_beyond_host", `storage_gb is ${config.storageGb}, allowed are ${limits.storageGbMin} to ${limits.storageGbMax}`);
+    }
+  }
+
+  #directory(spriteId: string): string {
+    return path.join(this.#options.spritesDirectory, spriteId);
+  }
+
+  #diskPath(spriteId: string): string {
+    return path.join(this.#directory(spriteId), "disk.raw");
+  }
+}
+
+function definedOnly<T extends object>(value: Partial<T> | undefined): Partial<T> {
+  return Object.fromEntries(Object.entries(value ?? {}).filter(([, field]) => field !== undefined)) as Partial<T>;
+}
