@@ -9,6 +9,10 @@ import type { OutputChunk } from "./exec.ts";
 
 /** What one session may hold that clients have not taken, bytes. */
 export const SESSION_HELD_BYTES_MAX = 1024 * 1024;
+/** What holding a chunk costs beside its data, bytes: a flood of tiny chunks must not escape the bound. */
+const CHUNK_COST_BYTES = 192;
+/** Dropped chunks are cut off the array only in batches: each `append` stays cheap. */
+const COMPACT_CHUNKS = 512;
 
 /** Thrown into a log whose writer broke the numbering. */
 export class OffsetError extends Error {
@@ -16,8 +20,10 @@ export class OffsetError extends Error {
 }
 
 export class OutputLog {
-  #chunks: OutputChunk[] = [];
-  /** Position of `#chunks[0]` in the sequence of all chunks. */
+  /** Chunks before `#head` were dropped and are only not cut off yet. */
+  #chunks: (OutputChunk | undefined)[] = [];
+  #head = 0;
+  /** Position of `#chunks[#head]` in the sequence of all chunks. */
   #first = 0;
   #heldBytes = 0;
   #next = { stdout: 0, stderr: 0 };
@@ -54,7 +60,7 @@ export class OutputLog {
     if (data.length === 0) return;
     this.#chunks.push({ stream: chunk.stream, offset: expected, data });
     this.#next[chunk.stream] = expected + data.length;
-    this.#heldBytes += data.length;
+    this.#heldBytes += data.length + CHUNK_COST_BYTES;
     this.#trim();
     this.#wake();
   }
@@ -72,7 +78,7 @@ export class OutputLog {
 
   /** A reader from the oldest byte held (or only what comes from now on). */
   read(options: { fromStart: boolean }): LogReader {
-    const cursor: Cursor = { at: options.fromStart ? this.#first : this.#first + this.#chunks.length };
+    const cursor: Cursor = { at: options.fromStart ? this.#first : this.#end };
     this.#cursors.add(cursor);
     const close = (): void => {
       if (!this.#cursors.delete(cursor)) return;
@@ -85,7 +91,7 @@ export class OutputLog {
   async *#iterate(cursor: Cursor, close: () => void): AsyncGenerator<OutputChunk> {
     try {
       while (this.#cursors.has(cursor)) {
-        const chunk = this.#chunks[cursor.at - this.#first];
+        const chunk = this.#chunks[this.#head + cursor.at - this.#first];
         if (chunk) {
           // The cursor moves when the reader comes back: a chunk counts as taken only then.
           yield chunk;
@@ -100,23 +106,28 @@ export class OutputLog {
     }
   }
 
-  /** Drops what every reader has taken; without readers, what exceeds the bound. */
+  /** Position after the newest chunk. */
+  get #end(): number {
+    return this.#first + this.#chunks.length - this.#head;
+  }
+
+  /**
+   * Drops the oldest chunks: those every reader has taken, down to half the bound (a later
+   * client still gets some scrollback); without readers, whatever exceeds the bound.
+   */
   #trim(): void {
-    const end = this.#first + this.#chunks.length;
-    let keepFrom = end;
-    for (const cursor of this.#cursors) keepFrom = Math.min(keepFrom, cursor.at);
-    if (this.#cursors.size === 0) keepFrom = this.#first;
-    let drop = Math.max(0, keepFrom - this.#first);
-    // A later client may still want the scrollback: keep up to the bound even when it was taken.
-    let freed = 0;
-    let index = 0;
-    while (index < drop && this.#heldBytes - freed > SESSION_HELD_BYTES_MAX / 2) freed += this.#chunks[index++]?.data.length ?? 0;
-    drop = index;
-    while (this.#cursors.size === 0 && this.#heldBytes - freed > SESSION_HELD_BYTES_MAX) freed += this.#chunks[drop++]?.data.length ?? 0;
-    if (drop === 0) return;
-    this.#chunks = this.#chunks.slice(drop);
-    this.#first += drop;
-    this.#heldBytes -= freed;
+    let slowest = this.#end;
+    for (const cursor of this.#cursors) slowest = Math.min(slowest, cursor.at);
+    const keep = this.#cursors.size > 0 ? SESSION_HELD_BYTES_MAX / 2 : SESSION_HELD_BYTES_MAX;
+    while (this.#heldBytes > keep && this.#first < slowest) {
+      this.#heldBytes -= (this.#chunks[this.#head]?.data.length ?? 0) + CHUNK_COST_BYTES;
+      this.#chunks[this.#head] = undefined;
+      this.#head += 1;
+      this.#first += 1;
+    }
+    if (this.#head < COMPACT_CHUNKS || this.#head * 2 < this.#chunks.length) return;
+    this.#chunks = this.#chunks.slice(this.#head);
+    this.#head = 0;
   }
 
   #changed(): Promise<void> {
