@@ -38,6 +38,8 @@ export class SpriteDriver {
   readonly #mailbox = new Mailbox({ capacity: MAILBOX_CAPACITY });
   #state: SpriteState;
   #machine: Machine | undefined;
+  /** Stops and deletes that wait or run. */
+  #endings = 0;
   #waking: { outcome: Promise<Machine>; abort: AbortController } | undefined;
 
   constructor(options: DriverOptions) {
@@ -65,7 +67,7 @@ export class SpriteDriver {
    */
   async wake(options: { signal?: AbortSignal | undefined } = {}): Promise<Machine> {
     options.signal?.throwIfAborted();
-    const running = this.machine;
+    const running = this.#endings === 0 ? this.machine : undefined;
     if (running) return running;
     if (!this.#waking) {
       const abort = new AbortController();
@@ -82,13 +84,13 @@ export class SpriteDriver {
 
   /** Ends the VM in order (LIFE-7); a success when there is none. */
   async stop(): Promise<void> {
-    await this.#enqueue(() => this.#stopNow());
+    await this.#ending(() => this.#stopNow());
   }
 
   /** Ends the VM and frees everything (LIFE-9). */
   async delete(): Promise<void> {
     this.#waking?.abort.abort(new ApiError("sprite_not_found", "the sprite was deleted while it was waking"));
-    await this.#enqueue(() => this.#deleteNow());
+    await this.#ending(() => this.#deleteNow());
   }
 
   /** At daemon start: takes the VM of an earlier daemon over, or settles what is left of it (LIFE-10, LIFE-11). */
@@ -107,6 +109,16 @@ export class SpriteDriver {
       }
       if (this.#state.kind === "deleting") await this.#free();
     });
+  }
+
+  /** A step that ends the VM: from the moment it is asked for, new requests queue behind it (LIFE-8). */
+  async #ending(step: () => Promise<void>): Promise<void> {
+    this.#endings += 1;
+    try {
+      await this.#enqueue(step);
+    } finally {
+      this.#endings -= 1;
+    }
   }
 
   /** Runs a step alone; a broken invariant fails the sprite, not the daemon (LIFE-12). */
