@@ -193,6 +193,11 @@ export class SpriteRegistry implements Sprites {
     return this.#index.ids();
   }
 
+  /** Incarnations of the machines that run. */
+  incarnations(): string[] {
+    return this.#index.all().flatMap((entry) => entry.driver.machine?.incarnation ?? []);
+  }
+
   #hold(sprite: Sprite, state: SpriteState): Entry {
     const { records, machines, logger, stopGraceMs } = this.#options;
     const entry: Entry = {

@@ -86,6 +86,10 @@ export class SpriteIndex {
     return { entries, continuationToken: undefined };
   }
 
+  all(): Entry[] {
+    return [...this.#byId.values()];
+  }
+
   ids(): string[] {
     return [...this.#byId.keys()];
   }

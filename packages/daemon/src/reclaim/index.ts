@@ -1,0 +1,1 @@
+export { reclaim, type Reclaimed, type ReclaimOptions } from "./reclaim.ts";
