@@ -5,7 +5,8 @@ export { API_LIMITS } from "./limits.ts";
 export { commandProblem, environmentProblem, labelsProblem, organizationSlugProblem, spriteNameProblem } from "./names.ts";
 export { openApiDocument } from "./openapi.ts";
 export { type CreateOrganizationRequest, type OrganizationObject, organizationObject } from "./organizations.ts";
-export { durationMs, queryFromUrl, queryToText } from "./query.ts";
+export { durationMs, queryFromUrl } from "./query.ts";
+export { queryToText } from "./query-text.ts";
 export { fillPath, matchRoute, type Route } from "./route.ts";
 export {
   type CreateSpriteRequest,

@@ -64,16 +64,6 @@ export function queryFromUrl(schema: z.ZodObject, parameters: URLSearchParams): 
   return query;
 }
 
-/** The other way: values as form-encoded text; `true` for booleans, repeated keys for lists. */
-export function queryToText(query: Readonly<Record<string, unknown>>): string {
-  const parameters = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) {
-    if (value === undefined) continue;
-    for (const item of Array.isArray(value) ? value : [value]) parameters.append(name, String(item));
-  }
-  return parameters.toString();
-}
-
 function isList(field: unknown): boolean {
   let schema = field as { def?: { type?: string; innerType?: unknown } } | undefined;
   while (schema?.def?.innerType) schema = schema.def.innerType as typeof schema;

@@ -1,0 +1,18 @@
+export {
+  type ClientMessage,
+  CloseCode,
+  closeCodeAfterExit,
+  decodeClientMessage,
+  decodeServerMessage,
+  encodeExit,
+  encodeFrame,
+  encodeInputEnd,
+  exitByte,
+  type ServerMessage,
+  type ServerText,
+  type SessionInfo,
+  signalName,
+  StreamId,
+} from "./exec-messages.ts";
+export { HTTP_EXEC_FRAME_BYTES_MAX, HTTP_EXEC_FRAME_SPACING_MS, HTTP_EXEC_GATHER_BYTES_MAX, OutputGatherer } from "./http-exec.ts";
+export { encodeNdjsonLine, NDJSON_LINE_BYTES_MAX, NdjsonDecoder, NdjsonError } from "./ndjson.ts";
