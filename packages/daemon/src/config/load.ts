@@ -55,7 +55,7 @@ export interface LoadOptions {
 }
 
 /** Longest home for which every unix socket path below it stays within the kernel's 107 bytes. */
-export const HOME_BYTES_MAX = 48;
+export const HOME_BYTES_MAX = 64;
 
 /** Names that scripts around us use; they are not settings and draw no warning. */
 const FOREIGN_VARIABLES = /^SPRITED_(TEST_|CONFIG_|TOKEN$|URL$)/;

@@ -16,7 +16,7 @@ export async function readFinished(home: string): Promise<ReadonlySet<string>> {
     const parsed = finishedSchema.safeParse(JSON.parse(await readFile(finishedPath(home), "utf8")));
     return new Set(parsed.success ? parsed.data.finished : []);
   } catch (error) {
-    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return new Set();
+    if (error instanceof SyntaxError || ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return new Set();
     throw error;
   }
 }

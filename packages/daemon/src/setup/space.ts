@@ -31,7 +31,7 @@ export async function freeBytesAt(target: string): Promise<number> {
       const info = await statfs(at);
       return info.bsize * info.bavail;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || at === path.dirname(at)) throw error;
+      if (!["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") || at === path.dirname(at)) throw error;
       at = path.dirname(at);
     }
   }
