@@ -1,0 +1,29 @@
+/** The sprite queries as the sprite hub takes them: one object, state changes with their VM in one transaction. */
+import type { Database } from "./database.ts";
+import { deleteSprite, insertSprite, loadSprites, type SpriteRecord, type StateRecord, updateSprite, updateSpriteState } from "./sprites.ts";
+import { deleteVm, insertVm, loadVms, type VmRecord } from "./vms.ts";
+
+export interface StateChange {
+  machineBegun?: VmRecord;
+  /** Incarnation. */
+  machineEnded?: string;
+  lastRunningAtMs?: number;
+}
+
+/** `State` is what was stored; its form is the caller's. */
+export function spriteRecords<State extends StateRecord>(database: Database) {
+  return {
+    loadSprites: () => loadSprites<State>(database),
+    loadMachines: () => loadVms(database),
+    insertSprite: (sprite: SpriteRecord, state: State) => insertSprite(database, sprite, state),
+    updateSprite: (sprite: SpriteRecord) => updateSprite(database, sprite),
+    updateState(spriteId: string, state: State, change: StateChange = {}) {
+      database.transaction(() => {
+        if (change.machineEnded !== undefined) deleteVm(database, change.machineEnded);
+        if (change.machineBegun) insertVm(database, change.machineBegun);
+        updateSpriteState(database, spriteId, state, change);
+      });
+    },
+    deleteSprite: (spriteId: string) => deleteSprite(database, spriteId),
+  };
+}
