@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { BUNDLES, sourcesDigest, staleBundles, writeStamp } from "./bundles.mjs";
+import { sourcesDigest, staleBundles, writeStamp } from "./bundles.mjs";
 import { dependenciesAreInstalled, installDependencies, privateNodePath } from "./dependencies.mjs";
 import { BootstrapError, EXIT } from "./exit-codes.mjs";
 import { requirePlatform } from "./platform.mjs";
@@ -60,7 +60,7 @@ function isPrepared(options) {
   return dependenciesAreInstalled(ROOT) && (!options.bundles || staleBundles(ROOT).length === 0);
 }
 
-/** @param {(typeof BUNDLES)[number]} bundle */
+/** @param {import("./bundles.mjs").Bundle} bundle */
 async function build(bundle) {
   // Taken before the build: a source edited meanwhile makes the next start build again.
   const digest = sourcesDigest(ROOT, bundle);

@@ -1,5 +1,10 @@
 import { setTimeout as timerSleep } from "node:timers/promises";
 
+/**
+ * Time: clocks, waits with deadlines and signals, timers that are given back. Invariant: the only
+ * file that touches timers, so that nothing waits without an end.
+ */
+
 /** Time as the rest of the program sees it; tests bring their own. */
 export interface Clock {
   /** Wall time, milliseconds since the epoch. */
@@ -88,4 +93,18 @@ export async function waitFor<T>(
     if (performance.now() >= deadline) throw new DeadlineError(what, options.timeoutMs);
     await sleep(options.everyMs ?? 10, { signal: options.signal });
   }
+}
+
+/** Runs `work` once after `ms` unless the result is disposed before. Does not keep the process alive. */
+export function after(ms: number, work: () => void): Disposable {
+  const timer = setTimeout(work, ms);
+  timer.unref();
+  return { [Symbol.dispose]: () => clearTimeout(timer) };
+}
+
+/** Runs `work` every `ms` until the result is disposed. Does not keep the process alive. */
+export function every(ms: number, work: () => void): Disposable {
+  const timer = setInterval(work, ms);
+  timer.unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }

@@ -1,5 +1,5 @@
 export { assert, AssertionError, unreachable } from "./assert.ts";
-export { type Clock, DeadlineError, sleep, systemClock, waitFor, withDeadline } from "./clock.ts";
+export { after, type Clock, DeadlineError, every, sleep, systemClock, waitFor, withDeadline } from "./clock.ts";
 export { ignore } from "./ignore.ts";
 export { type Logger, type LogFields, silentLogger } from "./log.ts";
 export { Mailbox, MailboxFullError } from "./mailbox.ts";

@@ -1,5 +1,10 @@
 import { execa } from "execa";
 
+/**
+ * Short commands, and the only place that starts them. Invariants: never a shell, a minimal
+ * environment, bounded time and output.
+ */
+
 /** Default limit of a short command, `ms`. */
 const RUN_TIMEOUT_MS = 60_000;
 /** Output kept of a short command, per stream, bytes. */
@@ -55,18 +60,14 @@ export async function run(program: string, args: readonly string[], options: Run
     timeout: options.timeoutMs ?? RUN_TIMEOUT_MS,
     maxBuffer: RUN_OUTPUT_BYTES_MAX,
     stripFinalNewline: false,
-    all: options.onLine !== undefined,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
   });
-  if (options.onLine) {
-    const onLine = options.onLine;
-    void (async () => {
-      for await (const line of child.iterable({ from: "all" })) onLine(String(line));
-    })().catch(() => {});
-  }
+  // Each stream on its own: of two mixed ones, one's unfinished line would swallow the other's.
+  const reading = options.onLine ? [readLines(child.iterable({ from: "stdout" }), options.onLine), readLines(child.iterable({ from: "stderr" }), options.onLine)] : [];
   const result = await child;
+  await Promise.all(reading);
   options.signal?.throwIfAborted();
   const stdout = String(result.stdout ?? "");
   const stderr = String(result.stderr ?? "");
@@ -79,4 +80,12 @@ export async function run(program: string, args: readonly string[], options: Run
         ? `could not be started`
         : `exited with ${result.exitCode}`;
   throw new RunError(program, { exitCode: result.exitCode, stderr, why, cause: result.cause });
+}
+
+async function readLines(lines: AsyncIterable<unknown>, onLine: (line: string) => void): Promise<void> {
+  try {
+    for await (const line of lines) onLine(String(line));
+  } catch {
+    // A command that fails also ends its streams with an error; the failure is reported by the command.
+  }
 }

@@ -1,3 +1,5 @@
+import { ignore } from "./ignore.ts";
+
 /** How long one clean-up step may take before the next one runs. */
 const STEP_TIMEOUT_MS = 10_000;
 
@@ -30,7 +32,7 @@ export class Scope implements AsyncDisposable {
   /** Registers how to give something back. */
   defer(what: string, undo: () => Promise<void> | void): void {
     if (this.#closed) {
-      void runStep({ what, undo }).catch(() => {});
+      void runStep({ what, undo }).catch(ignore("the scope that would report it has closed"));
       return;
     }
     this.#steps.push({ what, undo });

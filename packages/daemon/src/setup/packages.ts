@@ -32,6 +32,7 @@ export const SYSTEM_PACKAGES: readonly SystemPackage[] = [
   { name: "nftables", reason: "keep sprites apart from each other and from this host", provides: ["nft"] },
   { name: "kmod", reason: "pick the kernel modules of the VM", provides: ["depmod"] },
   { name: "xz-utils", reason: "unpack kernel modules", provides: ["xz"] },
+  { name: "procps", reason: "switch on forwarding between networks", provides: ["sysctl"] },
   { name: "util-linux", reason: "enter namespaces of a network of its own", provides: ["nsenter", "unshare"] },
   { name: "mount", reason: "mount the disk pool", provides: ["mount", "losetup"] },
 ];

@@ -32,10 +32,10 @@ export interface RunStepsOptions {
 /** Runs all steps in order. Throws what a step throws; finished ones stay finished. */
 export async function runSteps(steps: readonly SetupStep[], options: RunStepsOptions): Promise<void> {
   const { home, progress, signal } = options;
+  await ensureHome(home);
   const finished = await readFinished(home);
   const needs = steps.filter((step) => !finished.has(step.id)).flatMap((step) => (step.need === undefined ? [] : [step.need]));
   requireSpace(home, { freeBytes: await options.freeBytes(home), floorBytes: options.floorBytes, needs });
-  await makeHome(home);
   for (const step of steps) {
     signal?.throwIfAborted();
     await progress.step(step.title, async (onProgress) => step.run(onProgress, signal));
@@ -43,8 +43,11 @@ export async function runSteps(steps: readonly SetupStep[], options: RunStepsOpt
   }
 }
 
-/** VM processes of other users must be able to pass through; listing it is for its owner. */
-async function makeHome(home: string): Promise<void> {
+/**
+ * Makes the home unless it is there. VM processes of other users must be able to pass through;
+ * listing it is for its owner. Throws `home_unusable`.
+ */
+export async function ensureHome(home: string): Promise<void> {
   try {
     const made = await mkdir(home, { recursive: true });
     if (made !== undefined) await chmod(home, 0o711);
