@@ -136,7 +136,7 @@ export class ApiError extends Error {
 
   /** The body to send. */
   toBody(): ErrorBody {
-    const body: ErrorBody = { ...this.details, error: this.code, message: this.message };
+    const body: ErrorBody = { error: this.code, message: this.message, ...this.details };
     for (const field of INTEGER_DETAILS) {
       const value = body[field];
       if (value !== undefined) body[field] = Math.ceil(value);

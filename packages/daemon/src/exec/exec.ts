@@ -18,6 +18,12 @@ export interface ExecSession {
   readonly command: string;
   readonly tty: boolean;
   readonly createdAtMs: number;
+  /** When output last came, or when the session began. */
+  readonly lastOutputAtMs: number;
+  /** Clients attached now. */
+  readonly clients: number;
+  /** Bytes received so far per stream. */
+  readonly outputOffsets: { stdout: number; stderr: number };
   /** The command's end; undefined while it runs. */
   readonly end: SessionEnd | undefined;
   /** Attaches a reader from the log's oldest byte (or from `from`); one attachment per client. */

@@ -4,7 +4,7 @@
  * Invariants: a token's secret is never stored and shown once; a revoked token never authenticates
  * again; times of use reach the store at most once a minute and token, off the request's path.
  */
-import type { Clock } from "@sprited/base";
+import type { Clock, Logger } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import {
   type Database,
@@ -37,15 +37,17 @@ export interface NewToken {
 export class Organizations {
   readonly #database: Database;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   readonly #bySlug = new Map<string, OrganizationRecord>();
   readonly #byId = new Map<string, OrganizationRecord>();
   readonly #lastUsed = new Map<string, number>();
   #unwritten = new Map<string, number>();
   #flushTimer: NodeJS.Timeout | undefined;
 
-  constructor(options: { database: Database; clock: Clock }) {
+  constructor(options: { database: Database; clock: Clock; logger: Logger }) {
     this.#database = options.database;
     this.#clock = options.clock;
+    this.#logger = options.logger;
     for (const organization of loadOrganizations(this.#database)) this.#hold(organization);
   }
 
@@ -137,7 +139,12 @@ export class Organizations {
 
   #flush(): void {
     if (this.#unwritten.size === 0) return;
-    updateLastUsed(this.#database, this.#unwritten);
+    try {
+      updateLastUsed(this.#database, this.#unwritten);
+    } catch (error) {
+      // A full disk must not end the daemon over a time of use; the next use is written again.
+      this.#logger.warn({ event: "token.last_used", err: error }, "times of use were not written");
+    }
     this.#unwritten = new Map();
   }
 

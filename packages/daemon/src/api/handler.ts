@@ -1,0 +1,65 @@
+/** What a handler is: it gets a checked request, calls one feature function and returns a view. */
+import type { Clock, Logger } from "@sprited/base";
+import type { Endpoint, EndpointNameOf, Endpoints, PathParams } from "@sprited/protocol/api";
+import type { z } from "zod";
+import type { Exec } from "../exec/exec.ts";
+import type { Caller, Organizations } from "../organization/index.ts";
+import type { Sprites } from "../sprite/sprite.ts";
+
+export interface ApiFeatures {
+  sprites: Sprites;
+  exec: Exec;
+  organizations: Organizations;
+}
+
+/** Periods a test may shorten, ms. */
+export interface ApiTimings {
+  /** Silence after which an exec socket or a live list gets a sign of life; clients give up after 45 s. */
+  keepAliveMs: number;
+  /** From the request to the first answer of an exec call; clients give up after 30 s or more. */
+  execStartMs: number;
+  /** How long a client may take to answer a close frame. */
+  closeMs: number;
+}
+
+/** Everything handlers share. */
+export interface ApiContext {
+  features: ApiFeatures;
+  logger: Logger;
+  clock: Clock;
+  /** Version of the program. */
+  version: string;
+  timings: ApiTimings;
+  bodyBytesMax: number;
+  state(): "starting" | "ready" | "stopping";
+  /** Aborts when the server begins to stop: answers without end end then. */
+  shutdown: AbortSignal;
+  /** Address of the API, without a path. */
+  baseUrl(): string;
+  /** Public address of a sprite. */
+  spriteUrl(name: string, organizationSlug: string): string;
+}
+
+type CallerOf<E extends Endpoint> = E["access"] extends "anyone" ? undefined : Caller;
+type QueryOf<E> = E extends { query: infer Q extends z.ZodType } ? z.output<Q> : Record<string, never>;
+type BodyOf<E> = E extends { body: infer B extends z.ZodType } ? z.output<B> : undefined;
+type ReplyOf<E> = E extends { response: infer R extends z.ZodType } ? z.input<R> : undefined;
+
+/** One checked request. */
+export interface Call<E extends Endpoint> {
+  params: PathParams<E["path"]>;
+  query: QueryOf<E>;
+  body: BodyOf<E>;
+  caller: CallerOf<E>;
+  request: Request;
+  requestId: string;
+  /** Aborts when the client is gone. */
+  signal: AbortSignal;
+  context: ApiContext;
+}
+
+/** Returns the JSON value of the answer, or a `Response` where the answer is a stream. */
+export type Handler<E extends Endpoint> = (call: Call<E>) => Promise<ReplyOf<E> | Response> | ReplyOf<E> | Response;
+
+/** A handler for every endpoint that is not a WebSocket: what is missing does not compile. */
+export type HandlerTable = { [N in EndpointNameOf<"json" | "stream">]: Handler<Endpoints[N]> };

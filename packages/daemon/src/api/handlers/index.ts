@@ -1,0 +1,9 @@
+import type { HandlerTable } from "../handler.ts";
+import { execHttp } from "./exec-http.ts";
+import { organizationHandlers } from "./organizations.ts";
+import { sessionHandlers } from "./sessions.ts";
+import { spriteHandlers } from "./sprites.ts";
+import { systemHandlers } from "./system.ts";
+
+/** Every endpoint that is not a WebSocket with its handler. */
+export const HANDLERS: HandlerTable = { ...systemHandlers, ...spriteHandlers, ...organizationHandlers, ...sessionHandlers, execHttp };

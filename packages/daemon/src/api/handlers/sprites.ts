@@ -1,0 +1,114 @@
+/** Handlers of sprites. */
+import { ApiError } from "@sprited/protocol/errors";
+import { requireSpriteName } from "../../organization/index.ts";
+import type { HandlerTable } from "../handler.ts";
+import { spriteView, timeView } from "../view.ts";
+import { listSprites } from "./sprite-list.ts";
+
+type SpriteHandlers = Pick<
+  HandlerTable,
+  | "createSprite"
+  | "listSprites"
+  | "getSprite"
+  | "updateSprite"
+  | "deleteSprite"
+  | "restartSprite"
+  | "checkSprite"
+  | "upgradeSprite"
+  | "sleepSprite"
+  | "wakeSprite"
+>;
+
+export const spriteHandlers: SpriteHandlers = {
+  async createSprite({ body, caller, context, signal }) {
+    requireSpriteName(caller, body.name);
+    const sprite = await context.features.sprites.create(
+      {
+        organizationId: caller.organizationId,
+        name: body.name,
+        config: definedOnly({ cpus: body.config?.cpus, memoryMib: body.config?.ram_mb, storageGb: body.config?.storage_gb }),
+        environment: body.environment ?? {},
+        labels: unique(body.labels ?? []),
+        urlSettings: urlSettings(body.url_settings),
+        imageName: body.image,
+      },
+      { signal },
+    );
+    return spriteView(context, sprite);
+  },
+
+  listSprites,
+
+  getSprite({ params, caller, context }) {
+    return spriteView(context, context.features.sprites.get(caller.organizationId, params.name));
+  },
+
+  async updateSprite({ params, body, caller, context }) {
+    const labels = body.labels ?? (body.clear_labels ? [] : undefined);
+    const sprite = await context.features.sprites.update(caller.organizationId, params.name, {
+      ...(labels === undefined ? {} : { labels: unique(labels) }),
+      ...(body.url_settings === undefined ? {} : { urlSettings: urlSettings(body.url_settings) }),
+    });
+    return spriteView(context, sprite);
+  },
+
+  async deleteSprite({ params, caller, context }) {
+    await context.features.sprites.delete(caller.organizationId, params.name);
+    return undefined;
+  },
+
+  async restartSprite({ params, caller, context }) {
+    const { incarnation } = await context.features.sprites.restart(caller.organizationId, params.name);
+    return { sprite_name: params.name, machine_id: incarnation, message: "the sprite was restarted" };
+  },
+
+  async checkSprite({ params, caller, context }) {
+    const sprite = context.features.sprites.get(caller.organizationId, params.name);
+    const check = await context.features.sprites.check(caller.organizationId, params.name);
+    return {
+      sprite_name: sprite.name,
+      sprite_id: sprite.id,
+      status: check.status,
+      reason: check.reason ?? null,
+      checked_at: timeView(context.clock.nowMs()),
+      elapsed: Math.round(check.elapsedMs),
+    };
+  },
+
+  upgradeSprite({ params, caller, context }) {
+    const sprite = context.features.sprites.get(caller.organizationId, params.name);
+    return { name: sprite.name, status: "current", message: "nothing to upgrade: a sprite takes up the server's newest runtime whenever it starts" };
+  },
+
+  async sleepSprite({ params, body, caller, context }) {
+    context.features.sprites.get(caller.organizationId, params.name);
+    if (body?.cold !== true) {
+      throw new ApiError("not_available_yet", 'sleep that keeps the memory is not available yet; {"cold": true} shuts the sprite\'s Linux down and keeps its disk', {
+        details: { field: "cold" },
+      });
+    }
+    return spriteView(context, await context.features.sprites.stop(caller.organizationId, params.name));
+  },
+
+  async wakeSprite({ params, caller, context, signal }) {
+    return spriteView(context, await context.features.sprites.wake(caller.organizationId, params.name, { signal }));
+  },
+};
+
+interface UrlSettingsBody {
+  auth?: "sprite" | "public" | undefined;
+  private_access?: string | undefined;
+}
+
+function urlSettings(body: UrlSettingsBody | undefined) {
+  return definedOnly({ auth: body?.auth, privateAccess: body?.private_access });
+}
+
+/** The object without the fields that are undefined, for "left out means unchanged". */
+function definedOnly<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+function unique(labels: readonly string[]): string[] {
+  return [...new Set(labels)];
+}

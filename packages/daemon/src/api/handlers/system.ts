@@ -1,0 +1,16 @@
+/** Handlers about the server itself. */
+import { openApiDocument } from "@sprited/protocol/api";
+import { ApiError } from "@sprited/protocol/errors";
+import type { HandlerTable } from "../handler.ts";
+
+export const systemHandlers: Pick<HandlerTable, "health" | "openapi"> = {
+  health({ context }) {
+    const state = context.state();
+    if (state !== "ready") throw new ApiError("not_ready", `the server is ${state}`);
+    return { status: state, version: context.version };
+  },
+
+  openapi({ context }) {
+    return openApiDocument({ version: context.version, serverUrl: context.baseUrl() });
+  },
+};

@@ -1,0 +1,166 @@
+/**
+ * WebSocket handshakes. Everything that can be refused is refused before the 101, with a status
+ * and a JSON body: the handshake is answered only when the command runs.
+ */
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { ignore, withDeadline } from "@sprited/base";
+import { API_LIMITS, ENDPOINTS, matchRoute, queryFromUrl, validateQuery } from "@sprited/protocol/api";
+import { ApiError } from "@sprited/protocol/errors";
+import { CloseCode } from "@sprited/protocol/stream";
+import { type WebSocket, WebSocketServer } from "ws";
+import type { Attachment, ExecSession } from "../../exec/exec.ts";
+import type { Caller } from "../../organization/index.ts";
+import { logRequest, type RequestFacts, requireReady, routeError } from "../app.ts";
+import { authorize } from "../auth.ts";
+import { toApiError } from "../error-map.ts";
+import { commonHeaders, errorReply } from "../error-reply.ts";
+import { type ExecQuery, execRequest } from "../exec-request.ts";
+import type { ApiContext } from "../handler.ts";
+import { requireSession } from "../handlers/sessions.ts";
+import { serveExecSocket } from "./exec-socket.ts";
+import { PendingSocket } from "./pending-socket.ts";
+
+/** A session with the client's hold on it, and what the client is told of it. */
+interface Opened {
+  session: ExecSession;
+  attachment: Attachment;
+  size: { cols: number; rows: number } | undefined;
+  stdin: boolean;
+  isOwner: boolean;
+}
+
+export class Upgrades {
+  readonly #context: ApiContext;
+  readonly #server: WebSocketServer;
+  readonly #sockets = new Set<WebSocket>();
+
+  constructor(context: ApiContext) {
+    this.#context = context;
+    this.#server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: API_LIMITS.messageBytesMax,
+      skipUTF8Validation: true,
+    });
+  }
+
+  /** Answers one upgrade request. Never rejects. */
+  async handle(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const context = this.#context;
+    const facts: RequestFacts = { requestId: randomUUID() };
+    const startedMs = context.clock.monotonicMs();
+    const pending = new PendingSocket(socket, head);
+    let opened: Opened | undefined;
+    let status = 101;
+    let error: ApiError | undefined;
+    try {
+      const url = new URL(request.url ?? "/", "http://localhost");
+      const route = matchRoute(request.method ?? "GET", url.pathname, { upgrade: true });
+      if (route.kind === "control") {
+        pending.refuse({ status: 404, headers: commonHeaders(facts.requestId), body: "" });
+        status = 404;
+      } else {
+        opened = await this.#open(request, url, facts, pending.gone);
+        this.#serve(request, pending, opened, facts);
+      }
+    } catch (thrown) {
+      opened?.attachment.close();
+      error = toApiError(thrown);
+      status = error.status;
+      pending.refuse(errorReply(error, facts.requestId));
+    }
+    logRequest(context, facts, { method: "UPGRADE", status, durationMs: context.clock.monotonicMs() - startedMs, error });
+  }
+
+  /** Tells every client that the server goes; their sessions live on. */
+  close(): void {
+    for (const socket of this.#sockets) {
+      socket.close(CloseCode.restart, "the server is stopping");
+      setTimeout(() => socket.terminate(), this.#context.timings.closeMs).unref();
+    }
+    this.#server.close();
+  }
+
+  async #open(request: IncomingMessage, url: URL, facts: RequestFacts, gone: AbortSignal): Promise<Opened> {
+    const context = this.#context;
+    const route = matchRoute(request.method ?? "GET", url.pathname, { upgrade: true });
+    requireReady(context);
+    if (route.kind !== "endpoint") {
+      if (route.kind === "not_available_yet") authorize(context.features.organizations, request.headers.authorization, { access: "token" }, {});
+      throw routeError(route as Parameters<typeof routeError>[0]);
+    }
+    const { params } = route;
+    facts.endpoint = route.name;
+    facts.sprite = params["name"];
+    const caller = authorize(context.features.organizations, request.headers.authorization, route.endpoint, params);
+    facts.organization = caller.organizationSlug;
+    facts.tokenId = caller.tokenId;
+    requireHandshake(request);
+    const at = { name: params["name"] ?? "", session_id: params["session_id"] ?? "" };
+    if (route.name === "attachSocket") {
+      return this.#attach(caller, at, validateQuery(ENDPOINTS.attachSocket.query, queryFromUrl(ENDPOINTS.attachSocket.query, url.searchParams)));
+    }
+    const query = validateQuery(ENDPOINTS.execSocket.query, queryFromUrl(ENDPOINTS.execSocket.query, url.searchParams));
+    const legacyId = query.id || query.session_id;
+    if (legacyId) return this.#attach(caller, { ...at, session_id: legacyId }, query);
+    return await this.#start(caller, at.name, query, gone);
+  }
+
+  async #start(caller: Caller, spriteName: string, query: ExecQuery, gone: AbortSignal): Promise<Opened> {
+    const { features, timings } = this.#context;
+    const asked = execRequest(query);
+    const starting = withDeadline("starting the command", { timeoutMs: timings.execStartMs, signal: gone }, async (signal) => {
+      const session = await features.exec.start(caller.organizationId, spriteName, asked, { signal });
+      const attachment = session.attach({ fromStart: true });
+      // Too late: nobody waits any more. Without a client the command has its run-on time.
+      if (signal.aborted) attachment.close();
+      return { session, attachment, size: asked.tty, stdin: asked.stdin, isOwner: true };
+    });
+    return await starting;
+  }
+
+  #attach(caller: Caller, at: { name: string; session_id: string }, query: ExecQuery): Opened {
+    const session = requireSession(this.#context, caller, at);
+    const attachment = session.attach({ fromStart: true });
+    const size = session.tty && query.cols && query.rows ? { cols: query.cols, rows: query.rows } : undefined;
+    if (size) attachment.resize(size);
+    return { session, attachment, size, stdin: query.stdin ?? true, isOwner: false };
+  }
+
+  #serve(request: IncomingMessage, pending: PendingSocket, opened: Opened, facts: RequestFacts): void {
+    const context = this.#context;
+    const startedMs = context.clock.monotonicMs();
+    const { socket: raw, head } = pending.take();
+    const extra = { ...commonHeaders(facts.requestId), "X-Sprite-Capabilities": "signal" };
+    const addHeaders = (headers: string[], of: IncomingMessage): void => {
+      if (of === request) for (const [name, value] of Object.entries(extra)) headers.push(`${name}: ${value}`);
+    };
+    this.#server.on("headers", addHeaders);
+    try {
+      this.#server.handleUpgrade(request, raw, head, (socket) => {
+        raw.resume(); // the WebSocket listens now
+        this.#sockets.add(socket);
+        socket.once("close", () => this.#sockets.delete(socket));
+        void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
+          const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
+          context.logger.info({ event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end }, "exec socket ended");
+        }, ignore("never rejects"));
+      });
+    } finally {
+      this.#server.off("headers", addHeaders);
+    }
+    // The handshake of a socket that died meanwhile calls nobody back.
+    if (raw.destroyed) opened.attachment.close();
+  }
+}
+
+/** Checks what the WebSocket library would refuse, before a command is started. */
+function requireHandshake(request: IncomingMessage): void {
+  const key = request.headers["sec-websocket-key"];
+  const version = request.headers["sec-websocket-version"];
+  if (version !== "13" && version !== "8") throw new ApiError("websocket_invalid", "Sec-WebSocket-Version must be 13");
+  if (key === undefined || !/^[+/0-9A-Za-z]{22}==$/.test(key)) throw new ApiError("websocket_invalid", "Sec-WebSocket-Key is missing or not 16 bytes of base64");
+}

@@ -1,0 +1,219 @@
+/**
+ * Exec in memory, for tests of the API: commands are functions, sessions have the real output
+ * log, so back-pressure is real too.
+ */
+import { ApiError } from "@sprited/protocol/errors";
+import type { SessionExit, TerminalSize } from "@sprited/protocol/guest";
+import type { Attachment, Exec, ExecRequest, ExecSession, SessionEnd } from "../../exec/exec.ts";
+import { OutputLog } from "../../exec/output-log.ts";
+import type { MemorySprites } from "./memory-sprites.ts";
+
+/** What a command function can do. */
+export interface Io {
+  request: ExecRequest;
+  /** Input until its end. */
+  input: AsyncIterable<Uint8Array>;
+  /** Waits for clients that are behind. */
+  write(stream: "stdout" | "stderr", data: string | Uint8Array): Promise<void>;
+  /** Resolves with the first signal. */
+  signalled: Promise<string>;
+  sizes: TerminalSize[];
+}
+
+export type Command = (io: Io) => Promise<SessionExit | { lost: string }>;
+
+const exit = (code: number): SessionExit => ({ code, signal: null });
+
+/** Commands by argv[0]. */
+export const COMMANDS: Record<string, Command> = {
+  async echo({ request, write }) {
+    await write("stdout", `${request.argv.slice(1).join(" ")}\n`);
+    return exit(0);
+  },
+  async both({ write }) {
+    await write("stdout", "out\n");
+    await write("stderr", "err\n");
+    return exit(3);
+  },
+  async cat({ input, write }) {
+    for await (const data of input) await write("stdout", data);
+    return exit(0);
+  },
+  async exit({ request }) {
+    return exit(Number(request.argv[1]));
+  },
+  async sleep({ signalled }) {
+    return { code: null, signal: await signalled };
+  },
+  /** Ends on KILL only. */
+  async stubborn({ signalled }) {
+    const name = await signalled;
+    if (name === "KILL") return { code: null, signal: "KILL" };
+    return await new Promise(() => {});
+  },
+  async flood({ request, write }) {
+    const chunk = new Uint8Array(64 * 1024).fill(97);
+    for (let left = Number(request.argv[1]); left > 0; left -= chunk.length) await write("stdout", chunk.subarray(0, Math.min(left, chunk.length)));
+    return exit(0);
+  },
+  async size({ sizes, signalled, write }) {
+    await signalled;
+    await write("stdout", JSON.stringify(sizes));
+    return exit(0);
+  },
+  async env({ request, write }) {
+    await write("stdout", JSON.stringify({ env: request.env, dir: request.dir ?? null, tty: request.tty ?? null, stdin: request.stdin, runOn: request.runAfterDisconnectMs ?? null, argv: request.argv }));
+    return exit(0);
+  },
+  async lose() {
+    return { lost: "the sprite's VM ended while the command ran" };
+  },
+};
+
+export class MemoryExec implements Exec {
+  readonly #sprites: MemorySprites;
+  readonly sessions = new Map<string, MemorySession>();
+  #lastId = 1000;
+  /** Delay of `start`, ms; it obeys its signal. */
+  startDelayMs = 0;
+  nextError: Error | undefined;
+
+  constructor(sprites: MemorySprites) {
+    this.#sprites = sprites;
+  }
+
+  async start(organizationId: string, spriteName: string, request: ExecRequest, options: { signal?: AbortSignal } = {}): Promise<ExecSession> {
+    await this.#sprites.wake(organizationId, spriteName);
+    const error = this.nextError;
+    this.nextError = undefined;
+    if (error) throw error;
+    if (this.startDelayMs > 0) {
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(resolve, this.startDelayMs);
+        options.signal?.addEventListener("abort", () => {
+          clearTimeout(timer);
+          reject(options.signal?.reason);
+        });
+      });
+    }
+    const session = new MemorySession(String(++this.#lastId), request);
+    this.sessions.set(session.id, session);
+    return session;
+  }
+
+  find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined {
+    this.#sprites.get(organizationId, spriteName);
+    return this.sessions.get(sessionId);
+  }
+
+  list(organizationId: string, spriteName: string): ExecSession[] {
+    this.#sprites.get(organizationId, spriteName);
+    return [...this.sessions.values()];
+  }
+}
+
+export class MemorySession implements ExecSession {
+  readonly id: string;
+  readonly command: string;
+  readonly tty: boolean;
+  readonly createdAtMs = Date.now();
+  readonly lastOutputAtMs = Date.now();
+  readonly signals: string[] = [];
+  readonly sizes: TerminalSize[] = [];
+  /** Input bytes the command has not read yet; `write` waits above 256 KiB. */
+  inputHeld = 0;
+  clients = 0;
+  end: SessionEnd | undefined;
+  readonly #log = new OutputLog();
+  readonly #ended = Promise.withResolvers<SessionEnd>();
+  readonly #signalled = Promise.withResolvers<string>();
+  readonly #input: Uint8Array[] = [];
+  #inputEnded: boolean;
+  #inputChanged: () => void = () => {};
+  #inputRoom: (() => void)[] = [];
+
+  constructor(id: string, request: ExecRequest) {
+    this.id = id;
+    this.command = request.argv.join(" ");
+    this.tty = request.tty !== undefined;
+    this.#inputEnded = !request.stdin;
+    void this.#run(request);
+  }
+
+  get outputOffsets(): { stdout: number; stderr: number } {
+    return this.#log.offsets;
+  }
+
+  attach(options: { fromStart?: boolean } = {}): Attachment {
+    const reader = this.#log.read({ fromStart: options.fromStart ?? true });
+    this.clients += 1;
+    let open = true;
+    return {
+      output: reader.chunks,
+      ended: this.#ended.promise,
+      write: async (data) => {
+        if (this.#inputEnded) throw new ApiError("exec_invalid", "the input is closed");
+        this.#input.push(data);
+        this.inputHeld += data.length;
+        this.#inputChanged();
+        while (this.inputHeld > 256 * 1024 && !this.end) await new Promise<void>((resolve) => this.#inputRoom.push(resolve));
+      },
+      endInput: () => {
+        this.#inputEnded = true;
+        this.#inputChanged();
+      },
+      resize: (size) => {
+        this.sizes.push(size);
+      },
+      close: () => {
+        if (!open) return;
+        open = false;
+        this.clients -= 1;
+        reader.close();
+      },
+    };
+  }
+
+  signal(name: string): void {
+    this.signals.push(name);
+    this.#signalled.resolve(name);
+    if (name === "KILL") this.#finish({ kind: "exit", exit: { code: null, signal: "KILL" } });
+  }
+
+  async #run(request: ExecRequest): Promise<void> {
+    const command = COMMANDS[request.argv[0] ?? ""];
+    const io: Io = {
+      request,
+      input: this.#read(),
+      signalled: this.#signalled.promise,
+      sizes: this.sizes,
+      write: async (stream, data) => {
+        const bytes = typeof data === "string" ? Buffer.from(data) : data;
+        this.#log.append({ stream: request.tty ? "stdout" : stream, offset: this.#log.offsets[request.tty ? "stdout" : stream], data: bytes });
+        if (this.#log.isFull) await this.#log.room();
+      },
+    };
+    const end = command ? await command(io) : exit(127);
+    this.#finish("lost" in end ? { kind: "lost", code: "vm_lost", reason: end.lost } : { kind: "exit", exit: end });
+  }
+
+  #finish(end: SessionEnd): void {
+    if (this.end) return;
+    this.end = end;
+    this.#log.close();
+    for (const room of this.#inputRoom) room();
+    this.#ended.resolve(end);
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const data = this.#input.shift();
+      if (data) {
+        this.inputHeld -= data.length;
+        for (const room of this.#inputRoom.splice(0)) room();
+        yield data;
+      } else if (this.#inputEnded) return;
+      else await new Promise<void>((resolve) => (this.#inputChanged = resolve));
+    }
+  }
+}
