@@ -1,6 +1,7 @@
 import { existsSync, statfsSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { STORAGE_GB_MAX } from "./schema.ts";
 
 /** What the automatic defaults depend on. */
 export interface HostFacts {
@@ -44,7 +45,8 @@ export function automaticValues(host: HostFacts, home: string, storageGb: number
     "sprite.memory_mb": Math.max(256, Math.min(2048, Math.floor(memoryMb / 2))),
     "limits.cpus": Math.max(1, host.cpus),
     "limits.memory_mb": memoryMb,
-    "limits.storage_gb": Math.max(1, storageGb, host.filesystemGb(home)),
+    "limits.storage_gb": Math.min(STORAGE_GB_MAX, Math.max(5, storageGb, host.filesystemGb(home))),
+    "disk.pool_size_gb": Math.max(1, host.filesystemGb(home)),
   };
 }
 

@@ -19,6 +19,9 @@ export interface FieldMeta {
   automatic?: string;
 }
 
+/** Largest disk that is offered, GiB; sparse, but its file system's own tables grow with it. */
+export const STORAGE_GB_MAX = 2000;
+
 function about(doc: string, rest: Omit<FieldMeta, "doc"> = {}): FieldMeta & Record<string, unknown> {
   return { doc, ...rest };
 }
@@ -48,7 +51,7 @@ export const configSchema = z.strictObject({
       .int()
       .min(256)
       .meta(about("Memory of a new sprite.", { unit: "MiB", automatic: "2048, at most half of the host's" })),
-    storage_gb: z.int().min(1).default(100).meta(about("Size of a new sprite's disk. Sparse: only what is written takes room.", { unit: "GiB" })),
+    storage_gb: z.int().min(5).max(STORAGE_GB_MAX).default(100).meta(about("Size of a new sprite's disk. Sparse: only what is written takes room.", { unit: "GiB" })),
     image: z.string().min(1).default("default").meta(about("Base image of a new sprite.")),
   }),
   limits: z.strictObject({
@@ -56,7 +59,8 @@ export const configSchema = z.strictObject({
     memory_mb: z.int().min(256).meta(about("Most memory one sprite may have.", { unit: "MiB", automatic: "the host's" })),
     storage_gb: z
       .int()
-      .min(1)
+      .min(5)
+      .max(STORAGE_GB_MAX)
       .meta(about("Largest disk one sprite may have.", { unit: "GiB", automatic: "size of the file system of `home`, at least `sprite.storage_gb`" })),
   }),
   vmm: z.strictObject({
@@ -72,13 +76,20 @@ export const configSchema = z.strictObject({
   }),
   disk: z.strictObject({
     free_floor_gb: count.default(5).meta(about("Room on the host that is never given to sprites or images.", { unit: "GiB" })),
-    pool_size_gb: count
-      .default(0)
-      .meta(about("Size of the pool file where the host's file system cannot clone. 0: as large as the free room allows.", { unit: "GiB" })),
+    pool_size_gb: z
+      .int()
+      .min(1)
+      .meta(
+        about("Size of the pool file that is made where the host's file system cannot clone. Sparse; a larger value later grows it.", {
+          unit: "GiB",
+          automatic: "size of the file system of `home`",
+        }),
+      ),
     mirror: z
-      .string()
-      .default("")
-      .meta(about("Debian mirror for images, for example http://deb.debian.org/debian. Empty: the host's own, else Debian's.")),
+      .url()
+      .default("http://deb.debian.org/debian")
+      .meta(about("Debian mirror from which kernel, system image and base images are made.")),
+    security_mirror: z.url().default("http://deb.debian.org/debian-security").meta(about("Mirror of Debian's security updates.")),
   }),
   network: z.strictObject({
     subnet: ipv4Network.default("10.118.0.0/16").meta(about("Addresses used between the host and its VMs; must not occur in your network.")),

@@ -13,16 +13,12 @@ const LOCK_RETRY_MS = 2_000;
 /** Download and unpacking of everything over a slow line, `ms`. */
 const INSTALL_TIMEOUT_MS = 1_800_000;
 
-/** How apt-get is run: as it is for root, through sudo for anyone else. */
-export type Privilege = "root" | "sudo";
-
 export interface AptOptions {
-  privilege: Privilege;
   onProgress: OnProgress;
   signal?: AbortSignal | undefined;
 }
 
-/** Installs `packages`. Throws `SetupError`. */
+/** Installs `packages`; needs root. Throws `SetupError`. */
 export async function installPackages(packages: readonly string[], options: AptOptions): Promise<void> {
   options.onProgress({ step: "reading package lists" });
   // An outdated list is good enough when the mirror cannot be reached: the packages may lie in apt's cache.
@@ -77,10 +73,9 @@ function isLocked(output: string): boolean {
 /** Runs apt-get, again and again while another one holds the lock. Returns its failure. */
 async function attempt(args: readonly string[], options: AptOptions): Promise<RunError | undefined> {
   const deadline = performance.now() + LOCK_TIMEOUT_MS;
-  const [program, before] = options.privilege === "root" ? ["apt-get", []] : ["sudo", ["--preserve-env=DEBIAN_FRONTEND", "apt-get"]];
   for (;;) {
     try {
-      await run(program, [...before, ...args], {
+      await run("apt-get", args, {
         env: { DEBIAN_FRONTEND: "noninteractive" },
         timeoutMs: INSTALL_TIMEOUT_MS,
         signal: options.signal,

@@ -1,0 +1,129 @@
+import { existsSync, statSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { ignore, silentLogger } from "@sprited/base";
+import { findQemu, homeLayout, loadSystem, openDiskPool, openImageStore } from "@sprited/disk";
+import { ApiClient } from "@sprited/protocol/client";
+import { inspectNetwork, networkSupport, readNetworkFacts } from "@sprited/vmm";
+import type { Config } from "../../config/index.ts";
+import { findHolder, lockHome, LockedError } from "../../lock.ts";
+import { findProgram, freeBytesAt, IMAGE_DEFINITIONS, inspectPackages } from "../../setup/index.ts";
+import { urlOf } from "../api.ts";
+import { requirePortFree } from "../start.ts";
+import type { HostReport } from "./checks.ts";
+
+/**
+ * Looks at the host for the doctor. Changes nothing; what cannot be found out counts as missing.
+ */
+
+/** How long a daemon may take to say that it is ours, `ms`. */
+const HEALTH_TIMEOUT_MS = 3_000;
+
+/** Gathers everything the doctor judges. */
+export async function inspectHost(config: Config): Promise<HostReport> {
+  const layout = homeLayout(config.home);
+  const packages = inspectPackages();
+  const daemon = existsSync(layout.lockPath) ? holderOf(layout.lockPath) : undefined;
+  const system = await loadSystem(layout).catch(ignore("reported as not built"));
+  const [qemu, disks, port, network, freeBytes] = await Promise.all([
+    findQemu(layout).catch(ignore("reported as not found")),
+    inspectDisks(config),
+    inspectPort(config),
+    inspectNetworkOf(config),
+    freeBytesAt(config.home),
+  ]);
+  return {
+    platform: process.platform,
+    arch: process.arch,
+    kernel: os.release(),
+    nodeVersion: process.version,
+    uid: process.getuid?.() ?? 0,
+    hasSudo: findProgram("sudo") !== undefined,
+    home: config.home,
+    missingPackages: packages.kind === "complete" ? [] : packages.packages.map((one) => one.name),
+    qemu,
+    accelerator: undefined,
+    guestKernel: system && "kernel" in system ? String(system.kernel) : system ? `image ${system.digest.slice(0, 12)}` : undefined,
+    images: disks.images,
+    defaultImage: config.sprite.image,
+    pool: disks.pool,
+    freeBytes,
+    floorBytes: config.disk.freeFloorGb * 2 ** 30,
+    listen: config.listen,
+    port,
+    daemon,
+    controlGroups: controlGroups(),
+    networkMissing: network.missing,
+    networkProblems: network.problems,
+    memoryMb: Math.floor(os.totalmem() / 2 ** 20),
+    spriteMemoryMb: config.sprite.memoryMb,
+    closedParent: closedParent(config.home),
+  };
+}
+
+/** Who holds the home; undefined when the note beside the lock is outdated. */
+function holderOf(lockPath: string): { pid: number; url: string | undefined } | undefined {
+  const holder = findHolder(lockPath);
+  try {
+    lockHome(lockPath, "doctor").release();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof LockedError)) return undefined;
+    return { pid: holder?.pid ?? 0, url: holder?.url };
+  }
+}
+
+async function inspectDisks(config: Config): Promise<{ pool: HostReport["pool"]; images: string[] }> {
+  const layout = homeLayout(config.home);
+  // Opening makes a pool; the doctor only looks at one that is there.
+  if (!existsSync(layout.pool)) return { pool: undefined, images: [] };
+  const isRoot = process.getuid?.() === 0;
+  const pool = await openDiskPool({
+    layout,
+    poolSizeGb: 1,
+    freeFloorBytes: 0,
+    isRoot: isRoot && existsSync(layout.poolImagePath),
+    logger: silentLogger,
+  }).catch(ignore("reported as not made"));
+  if (!pool) return { pool: undefined, images: [] };
+  const { mirror, securityMirror } = config.disk;
+  const store = openImageStore({ layout, pool, definitions: IMAGE_DEFINITIONS, mirror, securityMirror, isRoot, logger: silentLogger });
+  const images = (await store.list().catch(ignore("reported as not built"))) ?? [];
+  return { pool, images: [...new Set(images.map((image) => image.name))] };
+}
+
+async function inspectPort(config: Config): Promise<HostReport["port"]> {
+  try {
+    await requirePortFree(config.listen);
+    return "free";
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") return "cannot be used";
+  }
+  const client = new ApiClient({ baseUrl: urlOf(config.listen) });
+  const answer = await client.call("health", {}, { timeoutMs: HEALTH_TIMEOUT_MS }).catch(ignore("not ours, then"));
+  return answer ? "our daemon" : "another program";
+}
+
+async function inspectNetworkOf(config: Config): Promise<{ missing: string | undefined; problems: HostReport["networkProblems"] }> {
+  const missing = networkSupport(await readNetworkFacts());
+  if (missing !== undefined) return { missing, problems: [] };
+  void config;
+  void inspectNetwork;
+  return { missing: undefined, problems: [] };
+}
+
+function controlGroups(): HostReport["controlGroups"] {
+  if (existsSync("/sys/fs/cgroup/cgroup.controllers")) return "v2";
+  return existsSync("/sys/fs/cgroup/memory") ? "v1" : "none";
+}
+
+/** The first directory on the way to the home that only its owner may pass. */
+function closedParent(home: string): string | undefined {
+  const parts = path.resolve(home).split(path.sep).filter(Boolean);
+  for (let length = 1; length < parts.length; length += 1) {
+    const directory = path.sep + parts.slice(0, length).join(path.sep);
+    const mode = statSync(directory, { throwIfNoEntry: false })?.mode;
+    if (mode !== undefined && (mode & 0o001) === 0) return directory;
+  }
+  return undefined;
+}

@@ -1,0 +1,44 @@
+import { CommanderError } from "commander";
+import { type DaemonPort, EXIT_CODES, explainFailure, makeProgram } from "./commands/index.ts";
+
+/**
+ * The main program of `sprited`: hands the command line to `commands/` and turns what comes back
+ * into an exit code. What serves is loaded only when a command needs it.
+ */
+
+const daemon: DaemonPort = {
+  start: async (config, options) => (await import("./daemon.ts")).startDaemon(config, options),
+  makeBootSnapshot: async (config, options) => (await import("./daemon.ts")).makeBootSnapshot(config, options),
+};
+
+const program = makeProgram({
+  daemon,
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  finish: (exitCode) => {
+    process.exitCode = exitCode;
+  },
+}).exitOverride();
+for (const command of program.commands) command.exitOverride();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok.code : EXIT_CODES.usage.code;
+  if (isStopReason(error)) {
+    process.stderr.write("Stopped. The next start goes on from here.\n");
+    return 130;
+  }
+  const { exit, message } = explainFailure(error);
+  process.stderr.write(`sprited: ${message}\n`);
+  return EXIT_CODES[exit].code;
+}
+
+/** What an aborted set-up rejects with: the reason of its lifetime. */
+function isStopReason(error: unknown): boolean {
+  return typeof error === "object" && error !== null && "why" in error && "exitCode" in error;
+}
