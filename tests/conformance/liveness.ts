@@ -5,11 +5,12 @@ import { ExecSocket } from "../kit/exec-socket.ts";
 import { ask } from "../kit/http.ts";
 import { spawnToEnd } from "../kit/sdk-command.ts";
 import { sdkOf, type Target, uniqueName } from "../kit/target.ts";
+import { createSprite } from "../kit/tenants.ts";
 
 export function liveness(target: () => Target): void {
   const name = uniqueName("silent");
   beforeAll(async () => {
-    await ask(target(), "/v1/sprites", { method: "POST", json: { name } });
+    await createSprite(target(), name);
   });
   afterAll(async () => {
     await ask(target(), `/v1/sprites/${name}`, { method: "DELETE" });

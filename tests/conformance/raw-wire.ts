@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { execRaw, ExecSocket, RefusedError } from "../kit/exec-socket.ts";
 import { ask } from "../kit/http.ts";
 import { type Target, uniqueName } from "../kit/target.ts";
+import { createSprite } from "../kit/tenants.ts";
 
 export function rawWire(target: () => Target): void {
   const name = uniqueName("wire");
@@ -22,8 +23,7 @@ export function rawWire(target: () => Target): void {
   };
 
   beforeAll(async () => {
-    const created = await ask(target(), "/v1/sprites", { method: "POST", json: { name } });
-    expect(created.status).toBe(201);
+    await createSprite(target(), name);
   });
   afterAll(async () => {
     await ask(target(), `/v1/sprites/${name}`, { method: "DELETE" });

@@ -188,7 +188,6 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** False also for a zombie: its parent has not asked yet. */
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
