@@ -27,7 +27,7 @@ export const BUNDLES = [
     name: "cli",
     script: "tools/cli-bundle.ts",
     sources: ["packages/cli", "packages/protocol", "package-lock.json"],
-    output: "dist/cli",
+    output: "packages/cli/dist",
   },
 ];
 
@@ -104,7 +104,7 @@ function stampPath(root, bundle) {
 }
 
 /**
- * Files at or below a path, sorted, without tests and installed packages.
+ * Files at or below a path, sorted, without tests, installed packages and bundles inside sources.
  * @param {string} root
  * @param {string} relative
  * @returns {string[]}
@@ -114,7 +114,7 @@ function filesBelow(root, relative) {
   if (!existsSync(absolute)) return [];
   if (!statSync(absolute).isDirectory()) return [relative];
   return readdirSync(absolute, { withFileTypes: true })
-    .filter((entry) => entry.name !== "node_modules" && !/\.test\.[cm]?ts$/.test(entry.name))
+    .filter((entry) => entry.name !== "node_modules" && entry.name !== "dist" && !/\.test\.[cm]?ts$/.test(entry.name))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((entry) => filesBelow(root, path.join(relative, entry.name)));
 }

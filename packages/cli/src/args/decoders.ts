@@ -1,0 +1,42 @@
+/** Decoders of single arguments: text to value, or an error that says what would be right. Pure. */
+import { InvalidArgumentError } from "commander";
+
+/** `K=v,K2=v2`, repeatable; a comma inside a value stays when no `NAME=` follows it. */
+export function decodeEnv(text: string, previous: readonly string[] = []): string[] {
+  const entries: string[] = [];
+  for (const part of text.split(",")) {
+    const last = entries.at(-1);
+    if (/^[A-Za-z_][A-Za-z0-9_]*=/.test(part)) entries.push(part);
+    else if (last !== undefined) entries[entries.length - 1] = `${last},${part}`;
+    else throw new InvalidArgumentError(`Write NAME=value, or several as A=1,B=2.`);
+  }
+  return [...previous, ...entries];
+}
+
+/** A repeatable text. */
+export function decodeRepeated(text: string, previous: readonly string[] = []): string[] {
+  return [...previous, text];
+}
+
+/** A whole number above zero. */
+export function decodeCount(text: string): number {
+  if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new InvalidArgumentError("Write a whole number above zero.");
+  return Number(text);
+}
+
+/** Who may open a sprite's URL; `default` is the older word for `sprite`. */
+export function decodeUrlAuth(text: string): "public" | "sprite" {
+  if (text === "public" || text === "sprite") return text;
+  if (text === "default") return "sprite";
+  throw new InvalidArgumentError("Write public (anyone) or sprite (only with a token).");
+}
+
+/** `NAME=value` entries as a record; the last of a name holds. */
+export function envRecord(entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.map((entry) => {
+      const equals = entry.indexOf("=");
+      return [entry.slice(0, equals), entry.slice(equals + 1)];
+    }),
+  );
+}

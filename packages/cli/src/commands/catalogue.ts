@@ -1,0 +1,78 @@
+/**
+ * All commands: names, one line each, and how to load the module of one. Nothing here loads any.
+ */
+import type { GlobalFlags } from "../args/command-line.ts";
+
+/** What a command gets. */
+export interface CommandContext {
+  /** Global flags that came before the command's name. */
+  flags: GlobalFlags;
+  /** Exit code; 0 unless the command says otherwise. */
+  exitCode: number;
+}
+
+/** What every module of a command exports. */
+export interface CommandModule {
+  build: (context: CommandContext) => BuiltCommand;
+}
+
+/** The part of commander's command that the program uses, whatever its options. */
+export interface BuiltCommand {
+  parseAsync(argv: readonly string[], options: { from: "user" }): Promise<unknown>;
+}
+
+export interface CatalogueEntry {
+  name: string;
+  aliases: readonly string[];
+  /** Arguments as the overview shows them. */
+  usage: string;
+  summary: string;
+  load: () => Promise<CommandModule>;
+}
+
+export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map([
+  [
+    "Sprites",
+    [
+      entry("create", [], "[name]", "make a sprite and open a console in it", () => import("./create.ts")),
+      entry("list", ["ls"], "", "show the sprites there are", () => import("./list.ts")),
+      entry("use", [], "[name]", "choose the sprite of this directory", () => import("./use.ts")),
+      entry("info", [], "", "show one sprite in full", () => import("./info.ts")),
+      entry("destroy", [], "[name]", "delete a sprite and everything on it", () => import("./destroy.ts")),
+      entry("url", [], "", "show or change who may open its URL", () => import("./url.ts")),
+      entry("config", [], "update", "change a sprite's settings", () => import("./config.ts")),
+    ],
+  ],
+  [
+    "Work in a sprite",
+    [
+      entry("exec", ["x"], "-- cmd…", "run a command", () => import("./exec.ts")),
+      entry("console", ["c"], "", "open a shell; Ctrl-\\ leaves it running", () => import("./console.ts")),
+      entry("attach", [], "[id]", "go back to a session that was left", () => import("./attach.ts")),
+      entry("api", [], "<path>", "call the API with curl", () => import("./api.ts")),
+    ],
+  ],
+  [
+    "Account",
+    [
+      entry("login", [], "[api-url]", "store a token for a server", () => import("./login.ts")),
+      entry("logout", [], "", "remove all settings", () => import("./logout.ts")),
+      entry("org", ["orgs", "organizations", "o"], "auth|list|logout", "tokens of organizations", () => import("./org.ts")),
+      entry("auth", [], "setup", "store a token without questions", () => import("./auth.ts")),
+    ],
+  ],
+]);
+
+function entry(name: string, aliases: readonly string[], usage: string, summary: string, load: () => Promise<CommandModule>): CatalogueEntry {
+  return { name, aliases, usage, summary, load };
+}
+
+/** The entry called `word`, by its name or an alias. */
+export function findEntry(word: string): CatalogueEntry | undefined {
+  return [...CATALOGUE.values()].flat().find((one) => one.name === word || one.aliases.includes(word));
+}
+
+/** All names and aliases. */
+export function commandNames(): string[] {
+  return [...CATALOGUE.values()].flat().flatMap((one) => [one.name, ...one.aliases]);
+}

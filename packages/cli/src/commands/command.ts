@@ -1,0 +1,25 @@
+/** How every command of the CLI is made: the same help, the same flags, errors as exceptions. */
+import { Command } from "@commander-js/extra-typings";
+import { styleText } from "node:util";
+
+/** Widest help, columns. */
+const HELP_WIDTH = 80;
+
+export const ORG_FLAG = "-o, --org <name>";
+export const ORG_HELP = "organization, or api:organization";
+export const SPRITE_FLAG = "-s, --sprite <name>";
+export const SPRITE_HELP = "the sprite; else the one of .sprite here";
+export const JSON_FLAG = "--json";
+
+/** A command that is shown as `sprite NAME`. `examples`: command lines with a comment each. */
+export function newCommand(name: string, summary: string, examples: readonly (readonly [line: string, what: string])[] = []) {
+  const command = new Command(name)
+    .description(summary)
+    .helpOption("-h, --help", "show this help")
+    .exitOverride()
+    .configureOutput({ writeErr: () => {}, outputError: () => {}, getOutHelpWidth: () => Math.min(process.stdout.columns || HELP_WIDTH, HELP_WIDTH) })
+    .configureHelp({ styleTitle: (text) => styleText("bold", text, { validateStream: false }) });
+  if (examples.length === 0) return command;
+  const width = Math.max(...examples.map(([line]) => line.length));
+  return command.addHelpText("after", `\nExamples:\n${examples.map(([line, what]) => `  ${line.padEnd(width)}  # ${what}`).join("\n")}`);
+}

@@ -1,0 +1,10 @@
+/** `sprite logout`: removes everything that `login` stored. */
+import { removeAccounts } from "../settings/accounts.ts";
+import { readEnvironment } from "../settings/environment.ts";
+import { newCommand } from "./command.ts";
+
+export function build() {
+  return newCommand("sprite logout", "Remove all stored tokens and settings. The files .sprite of directories stay.").action(() => {
+    process.stdout.write(removeAccounts(readEnvironment().settingsDir) ? "logged out; all settings are removed\n" : "there was nothing to remove\n");
+  });
+}

@@ -1,0 +1,73 @@
+/**
+ * Opens exec WebSockets with `ws`.
+ *
+ * Invariants: the connection is asked for a sign of life every `PING_MS`, so that servers which
+ * are silent while the command is do not look lost; a refusal that the server calls temporary is
+ * repeated for a while, because nothing was started then.
+ */
+import { ConnectionError } from "@sprited/protocol/client/errors";
+import { type ExecConnection, type ExecHandlers, type ExecWhat, openExec, type WebSocketLike } from "@sprited/protocol/client/exec";
+import { ApiError, ERRORS } from "@sprited/protocol/errors";
+import { WebSocket } from "ws";
+import type { Target } from "../settings/load.ts";
+
+/** Pause between signs of life, ms. */
+const PING_MS = 15_000;
+/** How long a temporary refusal is repeated, ms. */
+const RETRY_FOR_MS = 30_000;
+/** Pause before the first repetition, ms; it doubles up to `RETRY_PAUSE_MS_MAX`. */
+const RETRY_PAUSE_MS = 250;
+const RETRY_PAUSE_MS_MAX = 4000;
+/** Largest message taken from a server, bytes. */
+const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
+
+export interface ConnectOptions {
+  signal?: AbortSignal;
+  /** Called before a repetition with what the server said. */
+  onRetry?: (message: string) => void;
+}
+
+/** Starts a command or attaches to a session. Throws `ApiError`, `ConnectionError`. */
+export async function connectExec(target: Target, what: ExecWhat, handlers: ExecHandlers, options: ConnectOptions = {}): Promise<ExecConnection> {
+  const { apiUrl, token } = target.server;
+  const deadlineMs = performance.now() + RETRY_FOR_MS;
+  for (let pauseMs = RETRY_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_PAUSE_MS_MAX)) {
+    try {
+      return await openExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, what, handlers, options.signal ? { signal: options.signal } : {});
+    } catch (error) {
+      if (error instanceof ConnectionError && error.code === "unreachable") {
+        throw new ConnectionError("unreachable", `cannot reach ${apiUrl}`, { cause: error.cause });
+      }
+      const waitMs = Math.max(pauseMs, Math.min((ApiError.is(error) ? (error.details.retry_after_seconds ?? 0) : 0) * 1000, RETRY_PAUSE_MS_MAX));
+      if (!isTemporary(error) || performance.now() + waitMs > deadlineMs) throw error;
+      options.onRetry?.(error.message);
+      await pause(waitMs, options.signal);
+    }
+  }
+}
+
+function isTemporary(error: unknown): error is ApiError {
+  return ApiError.is(error) && error.status === 503 && ERRORS[error.code].retry !== "never";
+}
+
+function openSocket(url: string, headers: Record<string, string>): WebSocketLike {
+  const socket = new WebSocket(url, { headers, perMessageDeflate: false, maxPayload: MESSAGE_BYTES_MAX });
+  const alive = (): void => socket.onmessage?.({ data: Buffer.alloc(0), type: "message", target: socket });
+  const timer = setInterval(() => {
+    if (socket.isPaused) alive(); // we hold the server back ourselves, so its silence means nothing
+    else if (socket.readyState === WebSocket.OPEN) socket.ping();
+  }, PING_MS);
+  socket.on("pong", alive);
+  socket.on("close", () => clearInterval(timer));
+  return socket as unknown as WebSocketLike; // same behaviour, its event types are narrower
+}
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason as Error);
+    });
+  });
+}
