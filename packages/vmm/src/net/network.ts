@@ -1,4 +1,11 @@
 /**
+ * What the rest of the program sees of the host's network: prepared places for VMs.
+ *
+ * Order of calls: `open`, then `adopt` for each VM that survived, then `settle` (or the first
+ * `acquire`, which settles as well). A slot that holds a running process is never removed.
+ */
+
+/**
  * A prepared place for one VM on the host's network: its own network namespace with two taps
  * (management, user), addresses, NAT and the rules that keep guests apart. Slots are made ahead
  * of need and reused; every one has the same inside, so that a snapshot fits any of them.
@@ -25,4 +32,68 @@ export interface NetworkSlots {
   adopt(index: number): Promise<NetworkSlot | undefined>;
   /** Removes every slot of this home that is not taken. */
   close(): Promise<void>;
+}
+
+/** The slots as their opener has them. */
+export interface OpenNetworkSlots extends NetworkSlots {
+  /** Ends adoption: removes the slots of earlier runs that nobody adopted, begins to make spares. */
+  settle(): Promise<void>;
+  /**
+   * Restores what others took from the host's rules (a reloaded firewall flushes them all, a
+   * container engine closes the forward chain). Also done with each batch of slots; worth calling
+   * every minute. Throws when `nft` fails.
+   */
+  refresh(): Promise<void>;
+  /** What the operator should know about this host's network; empty when all is well. */
+  readonly problems: readonly NetworkProblem[];
+}
+
+/** Something about the host's network that limits sprites, with the way out. */
+export interface NetworkProblem {
+  code:
+    /** A rule set that is not ours drops forwarded packets: guests have no internet. */
+    | "forward_blocked"
+    /** No upstream DNS server was found: names do not resolve in guests. */
+    | "no_resolver";
+  /** One sentence: what is wrong and what it means. */
+  message: string;
+  /** What to do about it. */
+  fix: string;
+}
+
+/** Fixed addresses inside every slot; the same in all, since snapshots carry them. */
+export interface NetworkLayout {
+  management: {
+    guestAddress: string;
+    hostAddress: string;
+    prefixLength: number;
+    /** TCP port of the agent. */
+    port: number;
+    guestMac: string;
+  };
+  user: { guestAddress: string; gatewayAddress: string; prefixLength: number; guestMac: string };
+}
+
+/** What may be decided about the slots of one home. */
+export interface NetworkOptions {
+  /** Absolute path of the home: slots are named after it, so that two homes never meet. */
+  home: string;
+  layout: NetworkLayout;
+  /**
+   * Range the links between host and slots are cut from, `a.b.c.d/n`, n ≤ 28. Left out: the first
+   * of a few /16 ranges that this host does not use.
+   */
+  subnet?: string | undefined;
+  /** uid and gid of the slot with index 0. Default 2000000. */
+  uidBase?: number | undefined;
+  /** Slots kept ready. Default 4. */
+  spare?: number | undefined;
+  /** Slots that may exist at once. Default 1000. */
+  max?: number | undefined;
+  /** Private ranges guests may reach, as CIDRs. Default none. */
+  allowedPrivate?: readonly string[] | undefined;
+  /** IPv4 addresses that answer the guests' DNS. Default: those of the host. */
+  resolvers?: readonly string[] | undefined;
+  /** Connections one guest may hold open through its user NIC. Default 16384. */
+  connectionsMax?: number | undefined;
 }

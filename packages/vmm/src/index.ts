@@ -1,0 +1,17 @@
+/** The door of the package. */
+export { VmmError, type VmmErrorCode } from "./errors.ts";
+export {
+  findResolvers,
+  inspectNetwork,
+  type NetworkFacts,
+  type NetworkLayout,
+  type NetworkOptions,
+  type NetworkProblem,
+  type NetworkSlot,
+  type NetworkSlots,
+  networkSupport,
+  type OpenNetworkSlots,
+  openNetworkSlots,
+  readNetworkFacts,
+} from "./net/index.ts";
+export type { MemorySnapshot, VmExit, VmJail, VmmDriver, VmProcess, VmShape, VmSpec } from "./vmm.ts";

@@ -1,0 +1,6 @@
+/** The door of the network part. */
+export { inspectNetwork } from "./host.ts";
+export type { NetworkLayout, NetworkOptions, NetworkProblem, NetworkSlot, NetworkSlots, OpenNetworkSlots } from "./network.ts";
+export { findResolvers } from "./resolvers.ts";
+export { openNetworkSlots } from "./slots.ts";
+export { type NetworkFacts, networkSupport, readNetworkFacts } from "./support.ts";
