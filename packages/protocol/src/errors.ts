@@ -136,7 +136,9 @@ export class ApiError extends Error {
 
   /** The body to send. */
   toBody(): ErrorBody {
-    const body: ErrorBody = { error: this.code, message: this.message, ...this.details };
+    const body: ErrorBody = { error: "", message: "", ...this.details };
+    body.error = this.code;
+    body.message = this.message;
     for (const field of INTEGER_DETAILS) {
       const value = body[field];
       if (value !== undefined) body[field] = Math.ceil(value);

@@ -21,6 +21,8 @@ export interface RequestFacts {
   sprite?: string | undefined;
   organization?: string;
   tokenId?: string;
+  /** The client left before it was answered: whatever failed then is no fault. */
+  clientGone?: boolean;
 }
 
 /** A handler with the types of its endpoint forgotten: the table has checked them. */
@@ -47,6 +49,7 @@ async function answer(context: ApiContext, request: Request, facts: RequestFacts
     if (route.kind !== "endpoint") throw noEndpoint(context, request, route);
     return { response: await callHandler(context, request, route, url, facts) };
   } catch (thrown) {
+    facts.clientGone = request.signal.aborted;
     const error = toApiError(thrown);
     const { status, headers, body } = errorReply(error, facts.requestId, { allow: route?.kind === "method_not_allowed" ? route.allow : undefined });
     return { response: new Response(request.method === "HEAD" ? null : body, { status, headers }), error };
@@ -113,7 +116,9 @@ export function routeError(route: Exclude<Route, { kind: "endpoint" | "control" 
 /** The one line of a request. Faults of ours are errors, with their cause; the rest is information. */
 export function logRequest(context: ApiContext, facts: RequestFacts, outcome: { method: string; status: number; durationMs: number; error: ApiError | undefined }): void {
   const { error } = outcome;
-  const fields = { event: "request", ...facts, method: outcome.method, status: outcome.status, durationMs: Math.round(outcome.durationMs), outcome: error?.code ?? "ok" };
-  if (error && (error.status >= 500 || error.code === "internal")) context.logger.error({ ...fields, err: error }, "request failed");
-  else context.logger.info(fields, "request");
+  const { clientGone, ...known } = facts;
+  const fields = { event: "request", ...known, method: outcome.method, status: outcome.status, durationMs: Math.round(outcome.durationMs) };
+  if (clientGone) context.logger.info({ ...fields, outcome: "client_gone" }, "the client left");
+  else if (error && error.status >= 500 && error.code !== "not_available_yet") context.logger.error({ ...fields, outcome: error.code, err: error }, "request failed");
+  else context.logger.info({ ...fields, outcome: error?.code ?? "ok" }, "request");
 }

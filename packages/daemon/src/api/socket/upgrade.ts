@@ -68,6 +68,7 @@ export class Upgrades {
       }
     } catch (thrown) {
       opened?.attachment.close();
+      facts.clientGone = pending.gone.aborted;
       error = toApiError(thrown);
       status = error.status;
       pending.refuse(errorReply(error, facts.requestId));
