@@ -88,7 +88,9 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
   it("[NET-3] the host reaches the agent of each slot at an address of its own; the agent sees the management address", async () => {
     expect(mine.agentAddress.host).not.toBe(other.agentAddress.host);
     expect(await host.dial("tcp", mine.agentAddress.host, mine.agentAddress.port)).toBe(`agent ${MANAGEMENT_NETWORK.hostAddress}`);
-    expect(await host.dial("tcp", other.agentAddress.host, other.agentAddress.port)).toBe(`neighbour-agent ${MANAGEMENT_NETWORK.hostAddress}`);
+    expect(await host.dial("tcp", other.agentAddress.host, other.agentAddress.port)).toBe(
+      `neighbour-agent ${MANAGEMENT_NETWORK.hostAddress}`,
+    );
   });
 
   it("[NET-3] the host reaches nothing else in a slot", async () => {
@@ -149,7 +151,10 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
       for (const address of ELSEWHERE) expect(await host.dial(protocol, address, 80), `control: ${address}`).toContain("internet");
       expect(await host.dial(protocol, "192.168.50.20", 80), "control: LAN").toContain("lan");
     }
-    await expectClosed(guest, [...ELSEWHERE, "192.168.50.20", "192.168.50.53", "240.0.0.1"].map((address) => ({ host: address, port: 80 })));
+    await expectClosed(
+      guest,
+      [...ELSEWHERE, "192.168.50.20", "192.168.50.53", "240.0.0.1"].map((address) => ({ host: address, port: 80 })),
+    );
   });
 
   it("[NET-13] the management network is closed from the user's NIC", async () => {
@@ -222,7 +227,14 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
   });
 
   it("[NET-19] what is closed is refused at once, not by silence", async () => {
-    for (const address of ["169.254.169.254", "192.168.50.20", ...HOST_ADDRESSES, other.agentAddress.host, MANAGEMENT_NETWORK.hostAddress, USER_NETWORK.gatewayAddress]) {
+    for (const address of [
+      "169.254.169.254",
+      "192.168.50.20",
+      ...HOST_ADDRESSES,
+      other.agentAddress.host,
+      MANAGEMENT_NETWORK.hostAddress,
+      USER_NETWORK.gatewayAddress,
+    ]) {
       expect(await guest.dial("tcp", address, 80), address).toBe("error ECONNREFUSED");
     }
   });
@@ -247,7 +259,11 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
   it("[NET-22] what a reloaded firewall flushed comes back", async () => {
     await world.host("nft", ["flush", "ruleset"]);
     expect(await guest.dial("tcp", INTERNET, 80)).not.toContain("198.51.100.2");
-    await world.host("nft", ["-f", "-"], "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}\n");
+    await world.host(
+      "nft",
+      ["-f", "-"],
+      "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}\n",
+    );
     expect(await guest.dial("tcp", INTERNET, 80)).toMatch(REFUSED);
     await slots.ask({ op: "refresh" });
     expect(await guest.dial("tcp", INTERNET, 80)).toBe("internet 198.51.100.2");
@@ -256,7 +272,11 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
 
   it("[NET-24] the host's rules hold when a slot's are gone", async () => {
     const netns = other.netnsPath.split("/").at(-1) ?? "";
-    await world.host("ip", ["netns", "exec", netns, "nft", "-f", "-"], "flush ruleset\ntable ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname uplink masquerade\n }\n}\n");
+    await world.host(
+      "ip",
+      ["netns", "exec", netns, "nft", "-f", "-"],
+      "flush ruleset\ntable ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname uplink masquerade\n }\n}\n",
+    );
     expect(await neighbour.dial("tcp", INTERNET, 80)).toContain("internet");
     await expectClosed(neighbour, [
       ...[...ELSEWHERE, "192.168.50.20", mine.agentAddress.host].map((address) => ({ host: address, port: 80 })),
@@ -266,10 +286,20 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
 
   it("[NET-24] a slot's rules hold when the host's are gone", async () => {
     await world.host("nft", ["flush", "ruleset"]);
-    await world.host("nft", ["-f", "-"], "table ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname wan masquerade\n }\n}\n");
+    await world.host(
+      "nft",
+      ["-f", "-"],
+      "table ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname wan masquerade\n }\n}\n",
+    );
     expect(await guest.dial("tcp", INTERNET, 80)).toContain("internet");
-    await expectClosed(guest, [...ELSEWHERE, "192.168.50.20", other.agentAddress.host].map((address) => ({ host: address, port: 80 })));
-    await expectClosed(guest, ["192.168.50.1", "172.17.0.1", "127.0.0.1"].map((address) => ({ host: address, port: 8080 })));
+    await expectClosed(
+      guest,
+      [...ELSEWHERE, "192.168.50.20", other.agentAddress.host].map((address) => ({ host: address, port: 80 })),
+    );
+    await expectClosed(
+      guest,
+      ["192.168.50.1", "172.17.0.1", "127.0.0.1"].map((address) => ({ host: address, port: 8080 })),
+    );
   });
 
   it("[NET-2] the taps belong to the slot's user and to no other", async () => {
@@ -309,12 +339,17 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
   });
 
   const namespaces = async (): Promise<string[]> =>
-    (await world.host("ls", ["/run/netns"])).split("\n").filter((name) => name.startsWith("sprited-")).sort();
+    (await world.host("ls", ["/run/netns"]))
+      .split("\n")
+      .filter((name) => name.startsWith("sprited-"))
+      .sort();
   const links = async (): Promise<string[]> => (await world.host("ip", ["-br", "link"])).match(/^sp[0-9a-f]{8}-[0-9]+/gm) ?? [];
   const tables = async (): Promise<string[]> => (await world.host("nft", ["list", "tables"])).match(/sprited_\w+/g) ?? [];
 
   const furnished = async (): Promise<number> => {
-    const counts = await Promise.all((await namespaces()).map(async (name) => world.host("ip", ["netns", "exec", name, "nft", "list", "tables"])));
+    const counts = await Promise.all(
+      (await namespaces()).map(async (name) => world.host("ip", ["netns", "exec", name, "nft", "list", "tables"])),
+    );
     return counts.filter((listing) => listing.includes("netdev sprited")).length;
   };
 
@@ -411,7 +446,11 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
     expect(await after.ask({ op: "adopt", index: a.index })).toEqual(a);
     expect(await after.ask({ op: "adopt", index: b.index }), "its taps are lost").toBeNull();
     await after.ask({ op: "settle" });
-    await waitFor("the broken ones to go", { timeoutMs: 10_000 }, async () => (await namespaces()).filter((name) => name.startsWith(prefix)).length === 1);
+    await waitFor(
+      "the broken ones to go",
+      { timeoutMs: 10_000 },
+      async () => (await namespaces()).filter((name) => name.startsWith(prefix)).length === 1,
+    );
     await world.guest("mended", a);
     const guest = await world.actor("mended-user");
     expect(await guest.dial("tcp", INTERNET, 9000)).toContain("internet");
@@ -437,7 +476,9 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
   });
 
   it("[NET-5] a configured range that is in use names the setting", async () => {
-    await expect(world.slots({ ...OPTIONS, home: "/five", subnet: "192.168.50.0/24" })).rejects.toThrow(/vmm_network: .*192\.168\.50\.0\/24.*network\.subnet/);
+    await expect(world.slots({ ...OPTIONS, home: "/five", subnet: "192.168.50.0/24" })).rejects.toThrow(
+      /vmm_network: .*192\.168\.50\.0\/24.*network\.subnet/,
+    );
   });
 
   it("[NET-20] a guest can hold only so many connections", async () => {

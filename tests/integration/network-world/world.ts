@@ -105,7 +105,12 @@ export class Actor {
   }
 
   /** Dials and gives back the banner it was met with, or `error <code>`. */
-  async dial(protocol: "tcp" | "udp", host: string, port: number, options: { localAddress?: string; hold?: boolean } = {}): Promise<string> {
+  async dial(
+    protocol: "tcp" | "udp",
+    host: string,
+    port: number,
+    options: { localAddress?: string; hold?: boolean } = {},
+  ): Promise<string> {
     const result = await this.#peer.ask<DialResult>({ op: "dial", protocol, host, port, timeoutMs: SILENCE_MS, ...options });
     return result.answer ?? `error ${result.error}`;
   }
@@ -202,17 +207,27 @@ export class NetworkWorld implements AsyncDisposable {
     await this.host("ip", ["netns", "add", netns]);
     const relay = spawn("nsenter", [
       ...this.#enter(),
-      ...["perl", here("tap-relay.pl"), slot.netnsPath, tap, String(slot.uid), String(slot.gid), `/run/netns/${netns}`, "nic"],
+      "perl",
+      here("tap-relay.pl"),
+      slot.netnsPath,
+      tap,
+      String(slot.uid),
+      String(slot.gid),
+      `/run/netns/${netns}`,
+      "nic",
     ]);
     const peer = { kill: async () => void relay.kill("SIGKILL") };
     this.#peers.push(peer);
     let error = "";
     relay.stderr.setEncoding("utf8").on("data", (text: string) => (error += text));
-    await withDeadline("a guest's cable", { timeoutMs: 10_000 }, () =>
-      new Promise<void>((resolve, reject) => {
-        relay.stdout.once("data", () => resolve());
-        relay.once("close", () => reject(new Error(error)));
-      }),
+    await withDeadline(
+      "a guest's cable",
+      { timeoutMs: 10_000 },
+      () =>
+        new Promise<void>((resolve, reject) => {
+          relay.stdout.once("data", () => resolve());
+          relay.once("close", () => reject(new Error(error)));
+        }),
     );
     const commands = [
       "link set dev lo up",

@@ -48,10 +48,7 @@ export function rangeSize(prefixLength: number): number {
 
 /** Whether every address of `inner` is in `outer`. */
 export function rangeContains(outer: Ipv4Range, inner: Ipv4Range): boolean {
-  return (
-    inner.first >= outer.first &&
-    inner.first + rangeSize(inner.prefixLength) <= outer.first + rangeSize(outer.prefixLength)
-  );
+  return inner.first >= outer.first && inner.first + rangeSize(inner.prefixLength) <= outer.first + rangeSize(outer.prefixLength);
 }
 
 /** Whether the two have an address in common. */

@@ -69,12 +69,14 @@ export class HostSlotBuilder implements SlotBuilder {
     const wanted = new Set(slots.map((slot) => slot.hostLink));
     const leftovers = async (): Promise<string[]> => (await listLinks()).filter((link) => wanted.has(link));
     // The kernel removes a namespace in the background, with its links; by name each costs 30 ms.
-    await waitFor("links of removed network slots", { timeoutMs: LINKS_GONE_TIMEOUT_MS, everyMs: 20 }, async () => (await leftovers()).length === 0).catch(
-      async () => {
-        const links = await leftovers();
-        if (links.length > 0) await ipBatch(links.map((link) => `link del dev ${link}\n`).join(""));
-      },
-    );
+    await waitFor(
+      "links of removed network slots",
+      { timeoutMs: LINKS_GONE_TIMEOUT_MS, everyMs: 20 },
+      async () => (await leftovers()).length === 0,
+    ).catch(async () => {
+      const links = await leftovers();
+      if (links.length > 0) await ipBatch(links.map((link) => `link del dev ${link}\n`).join(""));
+    });
   }
 
   async repair(index: number): Promise<boolean> {
@@ -179,7 +181,11 @@ async function listNamespaces(): Promise<string[]> {
 /** Names of all links of this namespace, also those that are down. */
 async function listLinks(): Promise<string[]> {
   const text = await readFile("/proc/net/dev", "utf8");
-  return text.split("\n").slice(2).map((line) => line.split(":")[0]?.trim() ?? "").filter((name) => name !== "");
+  return text
+    .split("\n")
+    .slice(2)
+    .map((line) => line.split(":")[0]?.trim() ?? "")
+    .filter((name) => name !== "");
 }
 
 /** Inodes of the network namespaces that processes of this host run in. */

@@ -20,19 +20,24 @@ export interface ForwardBlock {
 
 const listingSchema = z.object({
   nftables: z.array(
-    z.object({
-      chain: z
-        .object({
-          family: z.string(),
-          table: z.string(),
-          name: z.string(),
-          hook: z.string().optional(),
-          policy: z.string().optional(),
-        })
-        .loose()
-        .optional(),
-      rule: z.object({ handle: z.int(), expr: z.array(z.unknown()) }).loose().optional(),
-    }).loose(),
+    z
+      .object({
+        chain: z
+          .object({
+            family: z.string(),
+            table: z.string(),
+            name: z.string(),
+            hook: z.string().optional(),
+            policy: z.string().optional(),
+          })
+          .loose()
+          .optional(),
+        rule: z
+          .object({ handle: z.int(), expr: z.array(z.unknown()) })
+          .loose()
+          .optional(),
+      })
+      .loose(),
   ),
 });
 
@@ -43,7 +48,7 @@ export function findForwardBlocks(json: unknown): ForwardBlock[] {
     if (chain.family !== "ip" && chain.family !== "inet") return [];
     if (/^sprited_[0-9a-f]{8}$/.test(chain.table)) return [];
     const iptables = chain.family === "ip" && chain.table === "filter" && chain.name === "FORWARD";
-    return [{ family: chain.family, table: chain.table, chain: chain.name, owner: iptables ? "iptables" as const : "nft" as const }];
+    return [{ family: chain.family, table: chain.table, chain: chain.name, owner: iptables ? ("iptables" as const) : ("nft" as const) }];
   });
 }
 
@@ -73,21 +78,26 @@ export function findOwnAccepts(plan: NetworkPlan, json: unknown): { handle: numb
   return listingSchema.parse(json).nftables.flatMap(({ rule }) => {
     if (!rule) return [];
     const accepts = rule.expr.some((part) => z.object({ accept: z.null() }).safeParse(part).success);
-    const matches = rule.expr.map((part) => matchSchema.safeParse(part)).filter((match) => match.success);
-    const [only] = matches;
-    if (!accepts || matches.length !== 1 || !only) return [];
-    return [{ handle: rule.handle, key: only.data.match.left.meta.key }];
+    const conditions = rule.expr.filter((part) => z.object({ match: z.unknown() }).safeParse(part).success);
+    const own = matchSchema.safeParse(conditions[0]);
+    if (!accepts || conditions.length !== 1 || !own.success) return [];
+    return [{ handle: rule.handle, key: own.data.match.left.meta.key }];
   });
 }
 
 /** The problem a block is as long as nobody lets our links pass. */
 export function forwardProblem(plan: NetworkPlan, block: ForwardBlock): NetworkProblem {
-  const where = block.owner === "legacy" ? "iptables-legacy, chain FORWARD" : `nftables, chain ${block.family} ${block.table} ${block.chain}`;
+  const where =
+    block.owner === "legacy" ? "iptables-legacy, chain FORWARD" : `nftables, chain ${block.family} ${block.table} ${block.chain}`;
   const prefix = hostLinkPrefix(plan);
   const commands =
     block.owner === "legacy"
       ? `iptables-legacy -I FORWARD -i ${prefix}+ -j ACCEPT and iptables-legacy -I FORWARD -o ${prefix}+ -j ACCEPT`
-      : forwardAcceptRules(plan, block).trim().split("\n").map((rule) => `nft '${rule}'`).join(" and ");
+      : forwardAcceptRules(plan, block)
+          .trim()
+          .split("\n")
+          .map((rule) => `nft '${rule}'`)
+          .join(" and ");
   return {
     code: "forward_blocked",
     message: `The host drops forwarded packets (${where}): sprites have no internet.`,

@@ -107,9 +107,11 @@ export interface RangeClaim {
 
 const chainsSchema = z.object({
   nftables: z.array(
-    z.object({
-      chain: z.object({ family: z.string(), table: z.string(), name: z.string() }).loose().optional(),
-    }).loose(),
+    z
+      .object({
+        chain: z.object({ family: z.string(), table: z.string(), name: z.string() }).loose().optional(),
+      })
+      .loose(),
   ),
 });
 

@@ -15,7 +15,17 @@ import {
   forwardProblem,
   isLegacyForwardBlocked,
 } from "./forward-policy.ts";
-import { claimRules, claimTable, hasHostTable, hostRules, hostTable, type RangeClaim, readClaims, readRangeUses, removeTable } from "./host-rules.ts";
+import {
+  claimRules,
+  claimTable,
+  hasHostTable,
+  hostRules,
+  hostTable,
+  type RangeClaim,
+  readClaims,
+  readRangeUses,
+  removeTable,
+} from "./host-rules.ts";
 import type { NetworkOptions, NetworkProblem } from "./network.ts";
 import { type NetworkPlan, planNetwork, usableSubnets } from "./plan.ts";
 import { findResolvers } from "./resolvers.ts";
@@ -67,7 +77,10 @@ export class HostNetwork {
     const chains = await listChains();
     if (!hasHostTable(this.#plan, chains)) {
       await nft(hostRules(this.#plan, this.subnet));
-      this.#log.warn({ event: "host_rules_restored", table: hostTable(this.#plan) }, "the rules for the links of sprites were gone: made them anew");
+      this.#log.warn(
+        { event: "host_rules_restored", table: hostTable(this.#plan) },
+        "the rules for the links of sprites were gone: made them anew",
+      );
     }
     await enableForwarding(this.#log);
     await this.#openForeignChains(chains);
@@ -168,7 +181,10 @@ async function openTunDevice(log: Logger): Promise<void> {
   const mode = (await stat(TUN_DEVICE)).mode & 0o777;
   if ((mode & TUN_MODE) === TUN_MODE) return;
   await chmod(TUN_DEVICE, mode | TUN_MODE);
-  log.warn({ event: "tun_mode_changed", path: TUN_DEVICE, mode: (mode | TUN_MODE).toString(8) }, "made the tun device usable without root, as udev does");
+  log.warn(
+    { event: "tun_mode_changed", path: TUN_DEVICE, mode: (mode | TUN_MODE).toString(8) },
+    "made the tun device usable without root, as udev does",
+  );
 }
 
 async function acceptsOurs(plan: NetworkPlan, block: ForwardBlock): Promise<boolean> {

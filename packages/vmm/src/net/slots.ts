@@ -12,8 +12,7 @@
  * two never meet on one number; numbers are reused in the order they were given back, so that
  * the host's memory of old connections has time to fade.
  */
-import { setImmediate } from "node:timers/promises";
-import { assert, ignore, type Logger, silentLogger, withDeadline } from "@sprited/base";
+import { assert, ignore, type Logger, silentLogger, sleep, withDeadline } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import { findSlots, HostSlotBuilder } from "./builder.ts";
 import { HostNetwork } from "./host.ts";
@@ -87,13 +86,7 @@ export class SlotPool implements OpenNetworkSlots {
   #settling: Promise<void> | undefined;
   #closed = false;
 
-  constructor(options: {
-    builder: SlotBuilder;
-    found: readonly number[];
-    spare: number;
-    max: number;
-    log: Logger;
-  }) {
+  constructor(options: { builder: SlotBuilder; found: readonly number[]; spare: number; max: number; log: Logger }) {
     this.#builder = options.builder;
     this.#spare = options.spare;
     this.#max = options.max;
@@ -184,7 +177,10 @@ export class SlotPool implements OpenNetworkSlots {
     const candidates = [...this.#found];
     const occupied = new Set(
       await this.#builder.occupied(candidates).catch((error: unknown) => {
-        this.#log.error({ event: "slots_unknown", err: error }, "cannot tell which network slots of an earlier run are in use: all are kept");
+        this.#log.error(
+          { event: "slots_unknown", err: error },
+          "cannot tell which network slots of an earlier run are in use: all are kept",
+        );
         return candidates;
       }),
     );
@@ -206,10 +202,11 @@ export class SlotPool implements OpenNetworkSlots {
   /** Makes and removes until there is nothing to do; never rejects. Forgets itself in the turn it decides so. */
   async #loop(): Promise<void> {
     // Starting a process blocks for milliseconds: the caller of `acquire` goes on first, and callers of one moment share a batch.
-    await setImmediate();
+    await sleep(0);
     await this.#settling;
     while (!this.#closed) {
-      const missing = this.#waiters.length - this.#ready.length + this.#spare;
+      // Who waits comes first: a batch is done when its last slot is.
+      const missing = this.#waiters.length > 0 ? this.#waiters.length : this.#spare - this.#ready.length;
       const room = this.#max - this.#taken.size - this.#ready.length - this.#found.size;
       const count = Math.min(missing, room, this.#free.length, BATCH_SLOTS);
       const urgent = this.#waiters.length > 0 && count > 0;

@@ -42,8 +42,11 @@ export async function readNetworkFacts(): Promise<NetworkFacts> {
   for (const program of Object.keys(PROGRAMS)) {
     if (!(await isProgram(program))) missing.push(program);
   }
-  const tun = await stat(TUN_DEVICE).catch(() => undefined);
-  return { uid: process.geteuid?.() ?? -1, missingPrograms: missing, hasTun: tun?.isCharacterDevice() ?? false };
+  const hasTun = await stat(TUN_DEVICE).then(
+    (info) => info.isCharacterDevice(),
+    () => false,
+  );
+  return { uid: process.geteuid?.() ?? -1, missingPrograms: missing, hasTun };
 }
 
 async function isProgram(name: string): Promise<boolean> {
