@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { EXIT_CODES } from "../../packages/daemon/src/commands/exit-codes.ts";
 import { BUNDLES, sourcesDigest, staleBundles, writeStamp } from "./bundles.mjs";
 import { explainNpmFailure, matchesLock } from "./dependencies.mjs";
 import { BootstrapError, EXIT } from "./exit-codes.mjs";
@@ -18,6 +19,15 @@ function exitCodeOf(work: () => void): number | undefined {
     throw error;
   }
 }
+
+describe("exit codes", () => {
+  it("are those of the whole table", () => {
+    const table: Record<string, { code: number }> = EXIT_CODES;
+    for (const [name, code] of Object.entries(EXIT)) {
+      expect(table[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)]?.code, name).toBe(code);
+    }
+  });
+});
 
 describe("requirePlatform", () => {
   const good = { platform: "linux", arch: "x64", nodeVersion: "v20.0.0" };
@@ -107,8 +117,10 @@ describe("bundles", () => {
     expect(isStale()).toBe(true);
   });
 
-  it("do not depend on tests", () => {
+  it("do not depend on tests nor on what was built beside the sources", () => {
     writeStamp(root, bundle, sourcesDigest(root, bundle));
+    mkdirSync(path.join(root, source, "dist"));
+    writeFileSync(path.join(root, source, "dist", "old.mjs"), "built");
     writeFileSync(path.join(root, source, "src", "main.test.ts"), "a test");
     expect(isStale()).toBe(false);
   });

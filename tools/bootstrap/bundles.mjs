@@ -36,7 +36,7 @@ export const BUNDLES = [
  * @param {string} root of the repository
  */
 export function staleBundles(root) {
-  return BUNDLES.filter((bundle) => existsSync(path.join(root, bundle.script)) && readStamp(root, bundle) !== stampOf(root, bundle));
+  return BUNDLES.filter((bundle) => readStamp(root, bundle) !== stampOf(root, bundle));
 }
 
 /**

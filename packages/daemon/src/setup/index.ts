@@ -1,6 +1,7 @@
 export { markFinished, readFinished } from "./finished.ts";
 export { SetupError, type SetupErrorCode } from "./errors.ts";
 export { hostSteps, type HostStepsOptions, inspectPackages } from "./host-steps.ts";
+export { networkOptions } from "./network-options.ts";
 export type { PackagePlan } from "./packages.ts";
 export { findProgram, planPrivilege, type PrivilegePlan, sudoArguments } from "./privilege.ts";
 export { formatDuration, openProgress, type ProgressReporter, type Screen } from "./progress.ts";

@@ -7,7 +7,7 @@ import path from "node:path";
 const ROOT = path.resolve(import.meta.dirname, "..", "..", "..", "..");
 
 /** Definitions of the shipped base images, a file each. */
-export const IMAGE_DEFINITIONS = path.join(ROOT, "packages", "disk", "images");
+export const IMAGE_DEFINITIONS = path.join(ROOT, "images");
 /** The bundled agent, made by the bootstrap. */
 export const AGENT_BUNDLE = path.join(ROOT, "dist", "agent");
 /** Laid over the system image's root. */

@@ -7,7 +7,7 @@ import { ApiClient } from "@sprited/protocol/client";
 import { inspectNetwork, networkSupport, readNetworkFacts } from "@sprited/vmm";
 import type { Config } from "../../config/index.ts";
 import { findHolder, lockHome, LockedError } from "../../lock.ts";
-import { findProgram, freeBytesAt, IMAGE_DEFINITIONS, inspectPackages } from "../../setup/index.ts";
+import { findProgram, freeBytesAt, IMAGE_DEFINITIONS, inspectPackages, networkOptions } from "../../setup/index.ts";
 import { urlOf } from "../api.ts";
 import { requirePortFree } from "../start.ts";
 import type { HostReport } from "./checks.ts";
@@ -107,9 +107,12 @@ async function inspectPort(config: Config): Promise<HostReport["port"]> {
 async function inspectNetworkOf(config: Config): Promise<{ missing: string | undefined; problems: HostReport["networkProblems"] }> {
   const missing = networkSupport(await readNetworkFacts());
   if (missing !== undefined) return { missing, problems: [] };
-  void config;
-  void inspectNetwork;
-  return { missing: undefined, problems: [] };
+  try {
+    return { missing: undefined, problems: await inspectNetwork(networkOptions(config)) };
+  } catch (error) {
+    const message = `The host's firewall cannot be read${error instanceof Error ? ` (${error.message})` : ""}.`;
+    return { missing: undefined, problems: [{ message, fix: "Run nft list ruleset and correct what it says." }] };
+  }
 }
 
 function controlGroups(): HostReport["controlGroups"] {

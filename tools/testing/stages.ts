@@ -1,0 +1,56 @@
+/**
+ * The stages of a full test run, in order. Pure data; `run-tests.ts` runs them.
+ */
+
+/** Programs that check the sources; each counts as one. Paths are below node_modules. */
+export const CHECKS: readonly { name: string; script: string; args: readonly string[] }[] = [
+  { name: "types", script: "typescript/bin/tsc", args: ["-p", "."] },
+  { name: "lint", script: "oxlint/bin/oxlint", args: ["--deny-warnings"] },
+  { name: "format", script: "oxfmt/bin/oxfmt", args: ["--check"] },
+  { name: "unused", script: "knip/bin/knip.js", args: ["--no-progress"] },
+];
+
+export interface TestStage {
+  /** Project of vitest.config.ts. */
+  project: string;
+  /** Real VMs run in it. */
+  needsVms: boolean;
+  /** Any file below here, by this ending, belongs to it; a stage without files is left out. */
+  files: readonly { below: string; ending: string }[];
+}
+
+export const TEST_STAGES: readonly TestStage[] = [
+  { project: "tidy", needsVms: false, files: [{ below: "tests/tidy", ending: ".test.ts" }] },
+  { project: "unit", needsVms: false, files: [{ below: "packages", ending: ".test.ts" }] },
+  { project: "contract", needsVms: false, files: [{ below: "packages/vmm/src/contract", ending: ".test.ts" }] },
+  { project: "compat", needsVms: false, files: [{ below: "tests/compat", ending: ".test.ts" }] },
+  {
+    project: "integration",
+    needsVms: true,
+    files: [
+      { below: "tests/integration", ending: ".test.ts" },
+      { below: "packages", ending: ".vm.test.ts" },
+    ],
+  },
+  { project: "conformance", needsVms: true, files: [{ below: "tests/conformance", ending: ".test.ts" }] },
+  { project: "e2e", needsVms: true, files: [{ below: "tests/e2e", ending: ".test.ts" }] },
+];
+
+/** Names that choose several stages at once. */
+export const GROUPS: Readonly<Record<string, readonly string[]>> = {
+  fast: ["check", "tidy", "unit", "contract", "compat"],
+  vm: ["setup", "integration", "conformance", "e2e"],
+};
+
+/** Every stage's name, in order. */
+export const ALL_STAGES: readonly string[] = ["check", "tidy", "unit", "contract", "compat", "setup", "integration", "conformance", "e2e"];
+
+/** Turns arguments (stage and group names) into stages, in order. Throws on a name there is not. */
+export function chooseStages(names: readonly string[]): string[] {
+  if (names.length === 0) return [...ALL_STAGES];
+  const chosen = names.flatMap((name) => GROUPS[name] ?? [name]);
+  for (const name of chosen) {
+    if (!ALL_STAGES.includes(name)) throw new Error(`no stage ${name}; there are ${[...ALL_STAGES, ...Object.keys(GROUPS)].join(", ")}`);
+  }
+  return ALL_STAGES.filter((name) => chosen.includes(name));
+}
