@@ -288,6 +288,7 @@ addr add 198.51.100.1/24 dev eth0
 link set dev eth0 up
 ${["203.0.113.10", ...ELSEWHERE].map((address) => `addr add ${address}/32 dev lo`).join("\n")}
 route add 10.118.0.0/15 via 198.51.100.2
+route add 192.168.50.0/24 via 198.51.100.2
 `;
 
 const LAN_LINKS = `link set dev lo up
@@ -297,18 +298,21 @@ link set dev eth0 up
 route add default via 192.168.50.1
 `;
 
-/** What Docker leaves on a host: forwarding closed by policy, and a published port. */
+/**
+ * What Docker leaves on a host: forwarding closed by policy, and a published port. Its target is an
+ * address guests may reach, so that only the check of the host's own address can keep it closed.
+ */
 const DOCKER_RULES = `table ip filter {
   chain FORWARD {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
-    iifname "wan" oifname "lan0" accept
+    iifname "lan0" oifname "wan" accept
   }
 }
 table ip nat {
   chain PREROUTING {
     type nat hook prerouting priority dstnat; policy accept;
-    fib daddr type local tcp dport 8088 dnat to 192.168.50.20:80
+    fib daddr type local tcp dport 8088 dnat to 203.0.113.10:80
   }
 }
 `;
