@@ -57,7 +57,8 @@ function watchSprites(context: ApiContext, caller: Caller, query: { prefix: stri
         for (let first = true; !signal.aborted; first = false) {
           const change = changes.take();
           if (change) yield encode(context, caller, change);
-          else if (first || !(await changes.arrival(context.timings.keepAliveMs, signal))) yield encode(context, caller, undefined);
+          else if (!first && (await changes.arrival(context.timings.keepAliveMs, signal))) continue;
+          else if (!signal.aborted) yield encode(context, caller, undefined);
         }
       } finally {
         unsubscribe();
