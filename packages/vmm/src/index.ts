@@ -14,4 +14,5 @@ export {
   openNetworkSlots,
   readNetworkFacts,
 } from "./net/index.ts";
+export { type Accelerator, type AcceleratorKind, openQemuDriver, type QemuDriverOptions, type QemuProgram, type ResolveAccelerator, resolveAccelerator } from "./qemu/index.ts";
 export type { MemorySnapshot, VmExit, VmJail, VmmDriver, VmProcess, VmShape, VmSpec } from "./vmm.ts";

@@ -1,3 +1,4 @@
 export { type BootShape, type BootSnapshot, type BootSnapshots, openBootSnapshots } from "./boot-snapshot.ts";
 export type { Machine, MachineRecord, Machines, MachineSpec } from "./machine.ts";
 export { openMachines } from "./machines.ts";
+export { vmSpec } from "./vm-spec.ts";

@@ -1,0 +1,70 @@
+/** The daemon itself: host, features and API put together. The only file that knows them all. */
+import { readFileSync } from "node:fs";
+import type { Logger } from "@sprited/base";
+import type { OnProgress } from "@sprited/disk";
+import { startApiServer } from "./api/index.ts";
+import type { RunningDaemon } from "./commands/index.ts";
+import type { Config } from "./config/index.ts";
+import { composeFeatures, type FeatureSettings } from "./features.ts";
+import { openHost } from "./host-parts.ts";
+import { PRODUCT_PACKAGE } from "./setup/index.ts";
+
+/** Opens the host, settles what an earlier daemon left, and answers requests. */
+export async function startDaemon(config: Config, options: { logger: Logger }): Promise<RunningDaemon> {
+  const { logger } = options;
+  const host = await openHost(config, { logger });
+  const features = await composeFeatures(host.parts, featureSettings(config), { logger });
+  const api = await startApiServer({
+    listen: config.listen,
+    features,
+    logger,
+    version: productVersion(),
+    spriteDomain: config.api.domain,
+    bodyBytesMax: config.api.bodyBytesMax,
+    state: "starting",
+  });
+  await features.recover();
+  api.markReady();
+  return {
+    address: api.address,
+    limitations: host.limitations,
+    async close() {
+      await api.close({ drainMs: config.timeouts.shutdownMs });
+      await features.close();
+      await host.close();
+    },
+  };
+}
+
+/** Makes the boot snapshot of the default sprite, so that the first create resumes instead of boots. */
+export async function makeBootSnapshot(
+  config: Config,
+  options: { logger: Logger; onProgress: OnProgress; signal?: AbortSignal | undefined },
+): Promise<void> {
+  const host = await openHost(config, { logger: options.logger, signal: options.signal });
+  try {
+    const settings = featureSettings(config);
+    const features = await composeFeatures(host.parts, settings, { logger: options.logger });
+    const { cpus, memoryMib, storageGb } = settings.defaults;
+    await features.snapshots.get(
+      { shape: { cpus, memoryMib }, storageGb },
+      { onProgress: options.onProgress, ...(options.signal ? { signal: options.signal } : {}) },
+    );
+    await features.close();
+  } finally {
+    await host.close();
+  }
+}
+
+function featureSettings(config: Config): FeatureSettings {
+  const { sprite, limits, timeouts } = config;
+  return {
+    defaults: { cpus: sprite.cpus, memoryMib: sprite.memoryMb, storageGb: sprite.storageGb, imageName: sprite.image },
+    limits: { cpusMax: limits.cpus, memoryMibMax: limits.memoryMb, storageGbMin: 1, storageGbMax: limits.storageGb },
+    timeouts: { bootMs: timeouts.bootMs, resumeMs: timeouts.resumeMs, guestCallMs: timeouts.guestCallMs, stopMs: timeouts.stopMs },
+  };
+}
+
+function productVersion(): string {
+  return (JSON.parse(readFileSync(PRODUCT_PACKAGE, "utf8")) as { version: string }).version;
+}
