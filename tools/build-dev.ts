@@ -6,7 +6,7 @@
  */
 import path from "node:path";
 import { silentLogger } from "@sprited/base";
-import { DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, homeLayout, openDiskPool, openImageStore, provision } from "../packages/disk/src/index.ts";
+import { DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, homeLayout, openDiskPool, openImageStore, provision } from "@sprited/disk";
 import { bundleAgent } from "./agent-bundle.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");

@@ -102,8 +102,8 @@ export function aptConfig(directory: string, proxy: Readonly<Record<string, stri
 export function parseSimulation(output: string): ResolvedPackage[] {
   const packages: ResolvedPackage[] = [];
   for (const line of output.split("\n")) {
-    const match = /^Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)/.exec(line);
-    if (match) packages.push({ name: match[1]!, version: match[2]!, architecture: match[3]! });
+    const [, name, version, architecture] = /^Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)/.exec(line) ?? [];
+    if (name && version && architecture) packages.push({ name, version, architecture });
   }
   return packages;
 }
@@ -180,8 +180,9 @@ export async function openPrivateApt(directory: string, sources: readonly AptSou
 }
 
 async function findDeb(directory: string, spec: string): Promise<string> {
-  const [name, version] = spec.split("=");
-  const prefix = `${name!.split("/")[0]}_${version === undefined ? "" : `${version.replaceAll(":", "%3a")}_`}`;
+  const [named = "", version] = spec.split("=");
+  const name = named.split("/")[0];
+  const prefix = `${name}_${version === undefined ? "" : `${version.replaceAll(":", "%3a")}_`}`;
   const found: { file: string; changedMs: number }[] = [];
   for (const file of await fs.readdir(directory)) {
     if (!file.startsWith(prefix) || !file.endsWith(".deb")) continue;

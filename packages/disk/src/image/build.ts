@@ -63,6 +63,7 @@ export async function buildImage(definition: ImageDefinition, options: BuildOpti
   const temp = tempBeside(path.join(layout.cache, "build", definition.name));
   const out = tempBeside(path.join(layout.images, definition.name));
   try {
+    if (!options.isRoot) await requireNamespaces();
     onProgress({ step, fraction: 0, detail: "counting packages" });
     const apt = await options.openApt();
     const plan = await apt.plan([ESSENTIAL, "apt", ...aptPackages(definition)], { signal });
@@ -165,7 +166,8 @@ async function installTree(
     });
   } catch (cause) {
     if (!(cause instanceof RunError)) throw cause;
-    throw toolFailed(`installing the packages of the image ${definition.name}`, new RunError(cause.program, { exitCode: cause.exitCode, stderr: tail.join("\n"), why: "failed", cause }));
+    // The whole output is far too long for a log; its end says why.
+    throw toolFailed(`installing the packages of the image ${definition.name}`, new RunError("mmdebstrap", { exitCode: cause.exitCode, stderr: tail.join("\n"), why: "failed" }));
   }
 }
 
@@ -226,9 +228,21 @@ function asTreeOwner(isRoot: boolean): string[] {
   return isRoot ? [] : ["unshare", "--map-root-user", "--map-auto", "--"];
 }
 
+/** Throws `disk_build_failed` unless a user namespace with many owners can be had. */
+async function requireNamespaces(): Promise<void> {
+  try {
+    await owned(false, ["true"], undefined);
+  } catch (cause) {
+    throw new DiskError(
+      "disk_build_failed",
+      "building an image without root needs user namespaces: install the package uidmap and give your user a range in /etc/subuid and /etc/subgid, or build as root",
+      { cause },
+    );
+  }
+}
+
 async function owned(isRoot: boolean, command: readonly string[], signal: AbortSignal | undefined): Promise<string> {
-  const [program, ...args] = [...asTreeOwner(isRoot), ...command];
-  const { stdout } = await run(program!, args, { timeoutMs: BOOTSTRAP_TIMEOUT_MS, signal });
+  const { stdout } = await run("env", [...asTreeOwner(isRoot), ...command], { timeoutMs: BOOTSTRAP_TIMEOUT_MS, signal });
   return stdout;
 }
 

@@ -63,6 +63,8 @@ export const imageDefinition = z.strictObject({
     .strictObject({
       /** Version of Node, as the npm registry has it: `24`, `24.1.0`. */
       node: z.string().regex(/^\d+(\.\d+){0,2}$/, "must be a version as `24` or `24.1.0`"),
+      /** Version of npm itself. */
+      npm: z.string().regex(/^\d+(\.\d+){0,2}$/, "must be a version as `11` or `11.1.0`").default("11"),
       /** Packages installed for all users. */
       packages: z.array(npmPackage).max(100).default([]),
     })

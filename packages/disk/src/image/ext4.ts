@@ -41,10 +41,10 @@ export function mkfsArgs(options: { tree: string; target: string; bytes: number;
     "root_owner=0:0",
   ];
   return [
-    ...["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-I", "256", "-i", String(BYTES_PER_INODE), "-m", "1"],
-    ...["-J", "size=64", "-O", "64bit,metadata_csum", "-E", extended.join(",")],
-    ...["-U", options.uuid, "-L", options.label, "-d", options.tree, options.target, `${options.bytes / 1024}k`],
-  ];
+    `-q -F -t ext4 -b ${BLOCK_BYTES} -I 256 -i ${BYTES_PER_INODE} -m 1 -J size=64 -O 64bit,metadata_csum`.split(" "),
+    ["-E", extended.join(","), "-U", options.uuid, "-L", options.label],
+    ["-d", options.tree, options.target, `${options.bytes / 1024}k`],
+  ].flat();
 }
 
 /** Group descriptors as `dumpe2fs` prints them → debugfs commands that mark all inode tables as zeroed. */

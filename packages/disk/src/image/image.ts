@@ -1,3 +1,5 @@
+import type { OnProgress } from "../pool/pool.ts";
+
 /** A base image: the root file system that new sprites start with. Immutable, by digest. */
 export interface ImageRecord {
   name: string;
@@ -24,7 +26,7 @@ export interface ImageStore {
    */
   build(
     name: string,
-    options: { definitionPath?: string; onProgress?: import("../pool/pool.ts").OnProgress; signal?: AbortSignal },
+    options: { definitionPath?: string; onProgress?: OnProgress; signal?: AbortSignal },
   ): Promise<ImageRecord>;
   /** Path of the image as a disk of `sizeGb` GB, made once per size from our own trusted content. */
   disk(image: ImageRecord, sizeGb: number): Promise<string>;

@@ -6,7 +6,7 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore, run, RunError } from "@sprited/base";
-import { networkEnvironment } from "../apt/host-network.ts";
+import { networkEnvironment, npmCommand } from "../apt/host-network.ts";
 import { DiskError } from "../errors.ts";
 import { removeTree } from "../layout/atomic.ts";
 import type { ImageDefinition } from "./definition.ts";
@@ -30,9 +30,11 @@ export async function fetchNpmPackages(
   await fs.mkdir(prefix, { recursive: true });
   const args = ["install", "--global", "--prefix", prefix, "--cache", cache, "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"];
   // An image is always amd64 with glibc; npm would otherwise ask the host.
-  args.push("--os=linux", "--cpu=x64", "--libc=glibc", "--omit=dev", `${NODE_PACKAGE}@${npm.node}`, ...npm.packages);
+  args.push("--os=linux", "--cpu=x64", "--libc=glibc", "--omit=dev", `${NODE_PACKAGE}@${npm.node}`, `npm@${npm.npm}`, ...npm.packages);
   try {
-    await run("npm", args, { timeoutMs: NPM_TIMEOUT_MS, signal, env: networkEnvironment() });
+    const npmProgram = npmCommand();
+    const env = { ...networkEnvironment(), ...npmProgram.env };
+    await run(npmProgram.program, [...npmProgram.args, ...args], { timeoutMs: NPM_TIMEOUT_MS, signal, env });
   } catch (cause) {
     if (!(cause instanceof RunError)) throw cause;
     throw new DiskError("disk_build_failed", "fetching from the npm registry failed: is it reachable, and do all packages of the definition exist?", { cause });

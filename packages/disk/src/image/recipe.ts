@@ -125,7 +125,11 @@ export function bootstrapArgs(
     '--aptopt=Acquire::Languages "none"',
     '--aptopt=Acquire::Retries "3"',
     ...Object.entries(aptSettings).map(([key, value]) => `--aptopt=${key} "${value.replaceAll('"', "")}"`),
+    // A build that loses power is made anew: flushing every file would only take time.
+    "--dpkgopt=force-unsafe-io",
     ...(definition.apt.docs ? [] : LEFT_OUT.map((one) => `--dpkgopt=${one}`)),
+    // Java and PostgreSQL put links to manual pages there and fail when the folders are missing.
+    ...(definition.apt.docs ? [] : [`--essential-hook=mkdir -p ${MANUAL_SECTIONS.map((section) => `"$1/usr/share/man/man${section}"`).join(" ")}`]),
     ...(include.length === 0 ? [] : [`--include=${include.join(",")}`]),
     ...(paths.earlyTar === undefined ? [] : [hook("essential", "tar-in", paths.earlyTar, "/")]),
     `--customize-hook=chroot "$1" sh -c ${shellQuote(userScript(definition.user))}`,
@@ -137,6 +141,8 @@ export function bootstrapArgs(
     ...sources.map(({ uri, suite }) => `deb ${uri} ${suite} main`),
   ];
 }
+
+const MANUAL_SECTIONS = [1, 2, 3, 4, 5, 6, 7, 8];
 
 const LEFT_OUT = [
   "path-exclude=/usr/share/man/*",

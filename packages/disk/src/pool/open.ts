@@ -5,7 +5,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
-import type { Logger } from "@sprited/base";
+import { ignore, type Logger } from "@sprited/base";
 import { canReflink, cloneFile } from "../clone/clone-file.ts";
 import { asDiskError } from "../clone/fs-error.ts";
 import { DiskError } from "../errors.ts";
@@ -47,7 +47,7 @@ export async function openDiskPool(options: OpenPoolOptions): Promise<DiskPool> 
 async function findFacts({ layout, isRoot, poolSizeGb }: OpenPoolOptions): Promise<{ facts: PoolFacts; mount: Mount | undefined }> {
   const pool = await fs.realpath(layout.pool);
   const mount = findMount(await fs.readFile("/proc/self/mountinfo", "utf8"), pool);
-  const poolFile = await fs.stat(layout.poolImagePath).catch(() => undefined);
+  const poolFile = await fs.stat(layout.poolImagePath).catch(ignore("no pool file yet"));
   let mounted: PoolFacts["mounted"] = mount ? "other" : "none";
   if (mount && poolFile && (await backingFile(mount.source)) === (await fs.realpath(layout.poolImagePath))) mounted = "pool-file";
   const names = await fs.readdir(pool);

@@ -45,6 +45,9 @@ export function planPool(facts: PoolFacts): PoolPlan {
   if (facts.hasData) {
     return { kind: "use", cloneKind: "copy", reason: `the file system of the home cannot share blocks, and the pool already holds data: ${COPY_COST}` };
   }
+  if (facts.mounted === "other") {
+    return { kind: "use", cloneKind: "copy", reason: `what is mounted on the pool directory cannot share blocks: ${COPY_COST}` };
+  }
   if (!facts.isRoot) {
     return { kind: "use", cloneKind: "copy", reason: `the file system of the home cannot share blocks, and making an XFS pool needs root: ${COPY_COST}` };
   }

@@ -73,12 +73,12 @@ async function fetchKernel({ layout, openApt, onProgress, signal }: KernelOption
   const kernel = kernelAt(layout, record);
 
   onProgress({ step: "kernel", fraction: 0.1, detail: `fetching Linux ${record.release}` });
-  const [deb] = await apt.download([`${chosen.name}=${chosen.version}`], { signal });
+  const [deb = ""] = await apt.download([`${chosen.name}=${chosen.version}`], { signal });
   onProgress({ step: "kernel", fraction: 0.7, detail: "unpacking" });
   const temp = tempBeside(kernel.directory);
   try {
     await fs.mkdir(temp, { recursive: true });
-    await run("dpkg-deb", ["-x", deb!, temp], { signal });
+    await run("dpkg-deb", ["-x", deb, temp], { signal });
     await fs.rename(path.join(temp, "boot", `vmlinuz-${record.release}`), path.join(temp, "vmlinuz"));
     await fs.rename(path.join(temp, "boot", `config-${record.release}`), path.join(temp, "config"));
     await removeTree(path.join(temp, "boot"), temp);

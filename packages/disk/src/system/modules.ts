@@ -3,6 +3,8 @@
  * below the modules directory; its dependencies always come along and always come first.
  */
 
+import path from "node:path";
+
 /** Modules that the initrd loads, in this order, to find and mount the system image. */
 export const INITRD_MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "virtio-rng", "erofs"] as const;
 
@@ -81,7 +83,7 @@ export function moduleStem(modulePath: string): string {
 
 /** Last part of the stem with `-` written as `_`, as the kernel names it. */
 export function moduleName(modulePath: string): string {
-  return moduleStem(modulePath).split("/").at(-1)!.replaceAll("-", "_");
+  return path.posix.basename(moduleStem(modulePath)).replaceAll("-", "_");
 }
 
 /**

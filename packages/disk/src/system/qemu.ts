@@ -17,6 +17,7 @@ import { readJson } from "../layout/record.ts";
 /** Oldest QEMU that is used as it is: opens boot snapshots read-only. */
 const QEMU_PREFERRED: readonly [number, number] = [8, 2];
 const QEMU_PACKAGES = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"];
+const HOST_PROGRAM = "/usr/bin/qemu-system-x86_64";
 const PROGRAM = "usr/bin/qemu-system-x86_64";
 
 const qemuRecord = z.object({ version: z.string(), packages: z.array(z.string()) });
@@ -60,7 +61,7 @@ export async function findQemu(layout: HomeLayout): Promise<Qemu | undefined> {
   const record = await readJson(path.join(directory, "qemu.json"), qemuRecord);
   if (record) return privateQemu(directory, record.version);
   const version = await hostVersion();
-  return version === undefined ? undefined : { programPath: "/usr/bin/qemu-system-x86_64", dataPaths: [], version, origin: "host" };
+  return version === undefined ? undefined : { programPath: HOST_PROGRAM, dataPaths: [], version, origin: "host" };
 }
 
 /** Makes sure that a usable QEMU is there. Throws `disk_build_failed`. */
@@ -71,11 +72,11 @@ export async function ensureQemu(options: QemuOptions): Promise<Qemu> {
   if (record) return privateQemu(directory, record.version);
 
   const version = await hostVersion();
-  const plan = planQemu({ version: version === undefined ? undefined : parseQemuVersion(version), codename: await codename() });
-  if (plan === "missing") throw new DiskError("disk_build_failed", "QEMU is not installed: install the package qemu-system-x86");
+  const plan = planQemu({ version: parseQemuVersion(version ?? ""), codename: await codename() });
+  if (version === undefined || plan === "missing") throw new DiskError("disk_build_failed", "QEMU is not installed: install the package qemu-system-x86");
   if (plan === "backports") return unpackBackports(options);
-  onProgress({ step: "qemu", fraction: 1, detail: version! });
-  return { programPath: "/usr/bin/qemu-system-x86_64", dataPaths: [], version: version!, origin: "host" };
+  onProgress({ step: "qemu", fraction: 1, detail: version });
+  return { programPath: HOST_PROGRAM, dataPaths: [], version, origin: "host" };
 }
 
 async function unpackBackports(options: QemuOptions): Promise<Qemu> {
@@ -97,7 +98,7 @@ async function unpackBackports(options: QemuOptions): Promise<Qemu> {
     await fs.mkdir(temp, { recursive: true });
     for (const deb of debs) await run("dpkg-deb", ["-x", deb, temp], { signal });
     const { stdout } = await run(path.join(temp, PROGRAM), ["--version"], { signal });
-    const version = stdout.split("\n")[0]!;
+    const version = stdout.split("\n", 1).join("");
     await writeFileAtomic(path.join(temp, "qemu.json"), `${JSON.stringify({ version, packages: debs.map((deb) => path.basename(deb)) }, undefined, 1)}\n`);
     await removeTree(directory, layout.runtime);
     await fs.rename(temp, directory);
@@ -118,8 +119,8 @@ function privateQemu(directory: string, version: string): Qemu {
 }
 
 async function hostVersion(): Promise<string | undefined> {
-  const result = await run("/usr/bin/qemu-system-x86_64", ["--version"]).catch(ignore("not installed"));
-  return result?.stdout.split("\n")[0];
+  const result = await run(HOST_PROGRAM, ["--version"]).catch(ignore("not installed"));
+  return result?.stdout.split("\n", 1).join("");
 }
 
 async function codename(): Promise<string> {

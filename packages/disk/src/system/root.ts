@@ -30,7 +30,10 @@ import type { Kernel } from "./kernel.ts";
 import { parseModulesDep, selectModules, SYSTEM_MODULES } from "./modules.ts";
 import { readJson } from "../layout/record.ts";
 
-const LIBRARY_FOLDERS = ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
+/** Where the image keeps libraries: Debian's own place, known to the loader without a cache. */
+const LIBRARIES = "usr/lib/x86_64-linux-gnu";
+/** Where packages bring them. */
+const LIBRARY_FOLDERS = [LIBRARIES, "usr/lib64", "usr/lib"];
 const LOADER = "usr/lib64/ld-linux-x86-64.so.2";
 
 const rootRecord = z.object({
@@ -98,7 +101,7 @@ async function unpackPackages(options: SystemRootOptions, target: string): Promi
   // base-files carries the links that make /lib the same as /usr/lib: it must lie there first.
   const ordered = [...debs].sort((a, b) => Number(isBaseFiles(b)) - Number(isBaseFiles(a)));
   for (const [index, deb] of ordered.entries()) {
-    options.onProgress({ step: "system", fraction: 0.2 + (0.3 * index) / ordered.length, detail: path.basename(deb).split("_")[0]! });
+    options.onProgress({ step: "system", fraction: 0.2 + (0.3 * index) / ordered.length, detail: path.basename(deb).replace(/_.*/, "") });
     await run("dpkg-deb", ["-x", deb, target], { signal: options.signal });
   }
   return packages;
@@ -151,7 +154,7 @@ async function copyLibrary(packages: string, tree: string, name: string, wantedB
     const source = path.join(packages, folder, name);
     const real = await fs.realpath(source).catch(ignore("not in this folder"));
     if (real === undefined) continue;
-    const target = name === path.basename(LOADER) ? LOADER : path.join(LIBRARY_FOLDERS[0]!, name);
+    const target = name === path.basename(LOADER) ? LOADER : path.join(LIBRARIES, name);
     await fs.mkdir(path.dirname(path.join(tree, target)), { recursive: true });
     await fs.copyFile(real, path.join(tree, target));
     await fs.chmod(path.join(tree, target), 0o755);
@@ -185,7 +188,7 @@ async function fillToolbox(tree: string): Promise<void> {
     [LOADER, "lib/ld-linux-x86-64.so.2"],
   ];
   const setpriv = readElf(await fs.readFile(path.join(tree, "usr/bin/setpriv")));
-  for (const name of setpriv?.needed ?? []) copies.push([path.join(LIBRARY_FOLDERS[0]!, name), path.join("lib", name)]);
+  for (const name of setpriv?.needed ?? []) copies.push([path.join(LIBRARIES, name), path.join("lib", name)]);
   for (const [source, target] of copies) {
     const file = path.join(tree, SPRITE_TOOLBOX, target);
     await fs.mkdir(path.dirname(file), { recursive: true });
