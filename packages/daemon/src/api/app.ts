@@ -47,16 +47,23 @@ async function answer(context: ApiContext, request: Request, facts: RequestFacts
     route = matchRoute(request.method, url.pathname, { upgrade: false });
     if (route.kind === "control") return { response: new Response(null, { status: 404, headers: commonHeaders(facts.requestId) }) };
     if (route.kind !== "endpoint") throw noEndpoint(context, request, route);
-    return { response: await callHandler(context, request, route, url, facts) };
+    return { response: await callHandler(context, request, { route, url, facts }) };
   } catch (thrown) {
     facts.clientGone = request.signal.aborted;
     const error = toApiError(thrown);
-    const { status, headers, body } = errorReply(error, facts.requestId, { allow: route?.kind === "method_not_allowed" ? route.allow : undefined });
+    const { status, headers, body } = errorReply(error, facts.requestId, {
+      allow: route?.kind === "method_not_allowed" ? route.allow : undefined,
+    });
     return { response: new Response(request.method === "HEAD" ? null : body, { status, headers }), error };
   }
 }
 
-async function callHandler(context: ApiContext, request: Request, route: Extract<Route, { kind: "endpoint" }>, url: URL, facts: RequestFacts): Promise<Response> {
+async function callHandler(
+  context: ApiContext,
+  request: Request,
+  asked: { route: Extract<Route, { kind: "endpoint" }>; url: URL; facts: RequestFacts },
+): Promise<Response> {
+  const { route, url, facts } = asked;
   const { endpoint, params } = route;
   facts.endpoint = route.name;
   facts.sprite = params["name"];
@@ -77,7 +84,10 @@ async function callHandler(context: ApiContext, request: Request, route: Extract
     return result;
   }
   if (result === undefined || request.method === "HEAD") return new Response(null, { status: endpoint.status, headers });
-  return new Response(`${JSON.stringify(result)}\n`, { status: endpoint.status, headers: { ...headers, "content-type": "application/json" } });
+  return new Response(`${JSON.stringify(result)}\n`, {
+    status: endpoint.status,
+    headers: { ...headers, "content-type": "application/json" },
+  });
 }
 
 /** An empty body counts as none; where one is needed, as an empty object, so that the first missing field is named. */
@@ -95,7 +105,8 @@ export function requireReady(context: ApiContext): void {
 
 /** Why there is no endpoint; what is not offered yet is told only to callers with a token. */
 function noEndpoint(context: ApiContext, request: Request, route: Exclude<Route, { kind: "endpoint" | "control" }>): ApiError {
-  if (route.kind === "not_available_yet") authorize(context.features.organizations, request.headers.get("authorization") ?? undefined, { access: "token" }, {});
+  if (route.kind === "not_available_yet")
+    authorize(context.features.organizations, request.headers.get("authorization") ?? undefined, { access: "token" }, {});
   return routeError(route);
 }
 
@@ -114,11 +125,16 @@ export function routeError(route: Exclude<Route, { kind: "endpoint" | "control" 
 }
 
 /** The one line of a request. Faults of ours are errors, with their cause; the rest is information. */
-export function logRequest(context: ApiContext, facts: RequestFacts, outcome: { method: string; status: number; durationMs: number; error: ApiError | undefined }): void {
+export function logRequest(
+  context: ApiContext,
+  facts: RequestFacts,
+  outcome: { method: string; status: number; durationMs: number; error: ApiError | undefined },
+): void {
   const { error } = outcome;
   const { clientGone, ...known } = facts;
   const fields = { event: "request", ...known, method: outcome.method, status: outcome.status, durationMs: Math.round(outcome.durationMs) };
   if (clientGone) context.logger.info({ ...fields, outcome: "client_gone" }, "the client left");
-  else if (error && error.status >= 500 && error.code !== "not_available_yet") context.logger.error({ ...fields, outcome: error.code, err: error }, "request failed");
+  else if (error && error.status >= 500 && error.code !== "not_available_yet")
+    context.logger.error({ ...fields, outcome: error.code, err: error }, "request failed");
   else context.logger.info({ ...fields, outcome: error?.code ?? "ok" }, "request");
 }

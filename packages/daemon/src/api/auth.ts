@@ -8,7 +8,12 @@ import { type Caller, type Organizations, requireAdmin, requireSpriteName } from
  * `FlyV1`, so both schemes take a token of ours. Throws `unauthorized`, `token_revoked`,
  * `forbidden`, `token_name_prefix`.
  */
-export function authorize(organizations: Organizations, authorization: string | undefined, endpoint: Pick<Endpoint, "access">, params: Record<string, string>): Caller {
+export function authorize(
+  organizations: Organizations,
+  authorization: string | undefined,
+  endpoint: Pick<Endpoint, "access">,
+  params: Record<string, string>,
+): Caller {
   const match = /^(?:bearer|flyv1) +([^\s]+) *$/i.exec(authorization ?? "");
   if (!match?.[1]) throw new ApiError("unauthorized", "a token is needed: Authorization: Bearer <token>");
   const caller = organizations.authenticate(match[1]);

@@ -12,7 +12,10 @@ beforeEach(async () => {
 });
 afterEach(() => bed[Symbol.asyncDispose]());
 
-const outcome = async (response: Response): Promise<[number, string]> => [response.status, ((await response.json()) as { error: string }).error];
+const outcome = async (response: Response): Promise<[number, string]> => [
+  response.status,
+  ((await response.json()) as { error: string }).error,
+];
 
 describe("bodies", () => {
   it.each<[string, unknown, number, string]>([
@@ -32,14 +35,21 @@ describe("bodies", () => {
   });
 
   it("[API-10] bytes that are no UTF-8", async () => {
-    const response = await fetch(`${bed.server.url}/v1/sprites`, { method: "POST", headers: { authorization: `Bearer ${bed.token}` }, body: Uint8Array.of(0x7b, 0xff, 0x7d) });
+    const response = await fetch(`${bed.server.url}/v1/sprites`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${bed.token}` },
+      body: Uint8Array.of(0x7b, 0xff, 0x7d),
+    });
     expect(await outcome(response)).toEqual([400, "body_invalid"]);
   });
 
   it("[API-10] larger than the limit, announced or not", async () => {
     const large = "x".repeat(1024 * 1024 + 1);
     const announced = await bed.call("POST", "/v1/sprites", { body: large });
-    expect([announced.status, await announced.json()]).toEqual([413, expect.objectContaining({ error: "body_too_large", limit: 1024 * 1024 })]);
+    expect([announced.status, await announced.json()]).toEqual([
+      413,
+      expect.objectContaining({ error: "body_too_large", limit: 1024 * 1024 }),
+    ]);
     const chunked = await fetch(`${bed.server.url}/v1/sprites`, {
       method: "POST",
       headers: { authorization: `Bearer ${bed.token}` },
@@ -110,7 +120,7 @@ describe("faults below", () => {
     const body = (await response.json()) as { error: string; request_id: string };
     expect(body).toMatchObject({ error: "internal", request_id: response.headers.get("x-request-id") });
     const line = bed.lines.find(({ requestId }) => requestId === body.request_id);
-    expect((line?.["err"] as Error).cause).toBe(cause);
+    expect(line?.["err"]).toHaveProperty("cause", cause);
   });
 });
 
@@ -128,7 +138,11 @@ describe("the wire", () => {
 
   it("[API-12] a head with 100 KB of arguments and environment passes", async () => {
     await bed.call("POST", "/v1/sprites", { body: { name: "box" } });
-    const query = new URLSearchParams([["cmd", "env"], ["cmd", "%ä ".repeat(10_000)], ["env", `BIG=${"&=".repeat(30_000)}`]]);
+    const query = new URLSearchParams([
+      ["cmd", "env"],
+      ["cmd", "%ä ".repeat(10_000)],
+      ["env", `BIG=${"&=".repeat(30_000)}`],
+    ]);
     expect(query.toString().length).toBeGreaterThan(200_000);
     const response = await bed.call("POST", `/v1/sprites/box/exec?${query}`);
     expect(response.status).toBe(200);
@@ -142,18 +156,27 @@ describe("the wire", () => {
     expect(answer).toContain('"error":"header_too_large"');
   });
 
-  it.each(["garbage\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n", "GET \\\\x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "POST /v1/sprites HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"])(
-    "[API-1] %j is answered 400 with our headers",
-    async (text) => {
-      const answer = await raw(text);
-      expect(answer).toMatch(/^HTTP\/1\.1 40[04] /);
-      expect(answer.toLowerCase()).toContain("sprite-version: 1.0.0");
-    },
-  );
+  it.each([
+    "garbage\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n",
+    "GET \\\\x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "POST /v1/sprites HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+  ])("[API-1] %j is answered 400 with our headers", async (text) => {
+    const answer = await raw(text);
+    expect(answer).toMatch(/^HTTP\/1\.1 40[04] /);
+    expect(answer.toLowerCase()).toContain("sprite-version: 1.0.0");
+  });
 
   it("[API-1] every kind of answer has our headers", async () => {
     await bed.call("POST", "/v1/sprites", { body: { name: "box" } });
-    for (const [method, path] of [["GET", "/healthz"], ["HEAD", "/v1/sprites/box/exec"], ["GET", "/none"], ["GET", "/v1/sprites/box/control"], ["POST", "/v1/sprites/box/exec?cmd=echo"], ["DELETE", "/v1/sprites/box"]]) {
+    for (const [method, path] of [
+      ["GET", "/healthz"],
+      ["HEAD", "/v1/sprites/box/exec"],
+      ["GET", "/none"],
+      ["GET", "/v1/sprites/box/control"],
+      ["POST", "/v1/sprites/box/exec?cmd=echo"],
+      ["DELETE", "/v1/sprites/box"],
+    ]) {
       const response = await bed.call(method as string, path as string);
       expect(response.headers.get("sprite-version"), `${method} ${path}`).toBe("1.0.0");
       expect(response.headers.get("x-request-id"), `${method} ${path}`).toMatch(/^[0-9a-f-]{36}$/);
@@ -162,7 +185,9 @@ describe("the wire", () => {
   });
 
   it("an upgrade to something else than a WebSocket is an ordinary request", async () => {
-    const answer = await raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n");
+    const answer = await raw(
+      "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n",
+    );
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 });

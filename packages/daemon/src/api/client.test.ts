@@ -20,7 +20,9 @@ describe("ApiClient", () => {
     const made = await client.call("createSprite", { body: { name: "c-1", labels: ["x"] } });
     expect(made.labels).toEqual(["x"]);
     expect((await client.call("getSprite", { params: { name: "c-1" } })).id).toBe(made.id);
-    expect((await client.call("listSprites", { query: { prefix: "c-", max_results: 5 } })).sprites.map(({ name }) => name)).toEqual(["c-1"]);
+    expect((await client.call("listSprites", { query: { prefix: "c-", max_results: 5 } })).sprites.map(({ name }) => name)).toEqual([
+      "c-1",
+    ]);
     expect((await client.call("updateSprite", { params: { name: "c-1" }, body: { clear_labels: true } })).labels).toEqual([]);
     expect(await client.call("deleteSprite", { params: { name: "c-1" } })).toBeUndefined();
     expect((await client.call("health", {})).status).toBe("ready");
@@ -30,7 +32,10 @@ describe("ApiClient", () => {
 
   it("gives refusals as ApiError with code and details", async () => {
     await expect(client.call("getSprite", { params: { name: "no/pe" } })).rejects.toMatchObject({ code: "sprite_not_found" });
-    await expect(client.call("createSprite", { body: { name: "BAD" } })).rejects.toMatchObject({ code: "name_invalid", details: { field: "name" } });
+    await expect(client.call("createSprite", { body: { name: "BAD" } })).rejects.toMatchObject({
+      code: "name_invalid",
+      details: { field: "name" },
+    });
   });
 
   it("streams lines until the caller leaves", async () => {
@@ -118,13 +123,17 @@ describe("execHttp", () => {
 
   it("runs a command with input", async () => {
     const got: string[] = [];
-    const code = await execHttp({ ...base(), argv: ["cat"], input: Buffer.from("hello") }, (stream, data) => got.push(`${stream}:${Buffer.from(data).toString()}`));
+    const code = await execHttp({ ...base(), argv: ["cat"], input: Buffer.from("hello") }, (stream, data) =>
+      got.push(`${stream}:${Buffer.from(data).toString()}`),
+    );
     expect([code, got]).toEqual([0, ["stdout:hello"]]);
     expect(await execHttp({ ...base(), argv: ["exit", "9"] }, () => {})).toBe(9);
   });
 
   it("gives refusals as ApiError", async () => {
     await expect(execHttp({ ...base(), sprite: "none", argv: ["x"] }, () => {})).rejects.toMatchObject({ code: "sprite_not_found" });
-    await expect(execHttp({ ...base(), baseUrl: "http://127.0.0.1:1", argv: ["x"] }, () => {})).rejects.toMatchObject({ code: "unreachable" });
+    await expect(execHttp({ ...base(), baseUrl: "http://127.0.0.1:1", argv: ["x"] }, () => {})).rejects.toMatchObject({
+      code: "unreachable",
+    });
   });
 });

@@ -3,8 +3,22 @@ import { execRequest } from "./exec-request.ts";
 
 describe("execRequest", () => {
   it("has the defaults of the official API", () => {
-    expect(execRequest({ cmd: ["ls", "-l"] })).toEqual({ argv: ["ls", "-l"], env: {}, dir: undefined, tty: undefined, stdin: false, runAfterDisconnectMs: 10_000 });
-    expect(execRequest({ cmd: ["bash"], tty: true })).toEqual({ argv: ["bash"], env: {}, dir: undefined, tty: { cols: 80, rows: 24 }, stdin: true, runAfterDisconnectMs: undefined });
+    expect(execRequest({ cmd: ["ls", "-l"] })).toEqual({
+      argv: ["ls", "-l"],
+      env: {},
+      dir: undefined,
+      tty: undefined,
+      stdin: false,
+      runAfterDisconnectMs: 10_000,
+    });
+    expect(execRequest({ cmd: ["bash"], tty: true })).toEqual({
+      argv: ["bash"],
+      env: {},
+      dir: undefined,
+      tty: { cols: 80, rows: 24 },
+      stdin: true,
+      runAfterDisconnectMs: undefined,
+    });
   });
 
   it("takes path as the executable, also without cmd", () => {

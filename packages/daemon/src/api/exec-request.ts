@@ -24,7 +24,8 @@ export interface ExecQuery {
 export function execRequest(query: ExecQuery): ExecRequest {
   const argv = [...(query.cmd ?? [])];
   if (query.path !== undefined && query.path !== "") argv[0] = query.path;
-  if (argv[0] === undefined || argv[0] === "") throw new ApiError("exec_no_command", "no command: give it as cmd parameters, one for each argument", { details: { field: "cmd" } });
+  if (argv[0] === undefined || argv[0] === "")
+    throw new ApiError("exec_no_command", "no command: give it as cmd parameters, one for each argument", { details: { field: "cmd" } });
   const env = environmentOf(query.env ?? []);
   const problem = commandProblem(argv, env);
   if (problem !== undefined) throw new ApiError("exec_invalid", problem);

@@ -14,8 +14,20 @@ afterAll(() => bed[Symbol.asyncDispose]());
 
 describe("the official SDK", () => {
   it("creates, reads, lists, updates, checks, restarts and deletes", async () => {
-    const sprite = await client.createSprite("sdk-1", { config: { ramMB: 512, cpus: 1, region: "iad", storageGB: 10 }, environment: { myKey: "v" }, labels: ["x"], urlSettings: { auth: "public" } });
-    expect(sprite).toMatchObject({ name: "sdk-1", status: "cold", config: { ramMB: 512, cpus: 1, storageGB: 10 }, environment: { myKey: "v" }, labels: ["x"], organizationName: "acme" });
+    const sprite = await client.createSprite("sdk-1", {
+      config: { ramMB: 512, cpus: 1, region: "iad", storageGB: 10 },
+      environment: { myKey: "v" },
+      labels: ["x"],
+      urlSettings: { auth: "public" },
+    });
+    expect(sprite).toMatchObject({
+      name: "sdk-1",
+      status: "cold",
+      config: { ramMB: 512, cpus: 1, storageGB: 10 },
+      environment: { myKey: "v" },
+      labels: ["x"],
+      organizationName: "acme",
+    });
     expect((await client.getSprite("sdk-1")).createdAt).toBeInstanceOf(Date);
     const list = await client.listSprites({ prefix: "sdk-" });
     expect(list).toMatchObject({ hasMore: false, organizationName: "acme", sprites: [expect.objectContaining({ name: "sdk-1" })] });
@@ -80,7 +92,8 @@ describe("the official SDK", () => {
 
   it("[API-22] runs commands over HTTP, again and again", async () => {
     const box = client.sprite("box");
-    for (let i = 0; i < 10; i += 1) await expect(box.execFileHTTP("both", [])).rejects.toMatchObject({ exitCode: 3, stdout: "out\n", stderr: "err\n" });
+    for (let i = 0; i < 10; i += 1)
+      await expect(box.execFileHTTP("both", [])).rejects.toMatchObject({ exitCode: 3, stdout: "out\n", stderr: "err\n" });
     expect(await box.execFileHTTP("cat", [], { input: "in" })).toMatchObject({ stdout: "in", exitCode: 0 });
     expect((await box.execFileHTTP("flood", ["100000"])).stdout.length).toBe(100_000);
   });

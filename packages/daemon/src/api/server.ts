@@ -151,7 +151,12 @@ function answerUnparsable(error: NodeJS.ErrnoException, socket: Duplex): void {
   const requestId = randomUUID();
   const tooLarge = error.code === "HPE_HEADER_OVERFLOW";
   const reply = tooLarge
-    ? errorReply(new ApiError("header_too_large", `the request's head is larger than ${API_LIMITS.headBytesMax} bytes`, { details: { limit: API_LIMITS.headBytesMax } }), requestId)
+    ? errorReply(
+        new ApiError("header_too_large", `the request's head is larger than ${API_LIMITS.headBytesMax} bytes`, {
+          details: { limit: API_LIMITS.headBytesMax },
+        }),
+        requestId,
+      )
     : { status: 400, headers: commonHeaders(requestId), body: "" };
   socket.end(rawReply(reply));
 }
@@ -171,12 +176,18 @@ function listenError(cause: NodeJS.ErrnoException, at: { host: string; port: num
   const where = `${at.host}:${at.port}`;
   switch (cause.code) {
     case "EADDRINUSE":
-      return new ListenError("port_busy", `${where} is in use by another program; stop it or choose another address with SPRITED_LISTEN`, { cause });
+      return new ListenError("port_busy", `${where} is in use by another program; stop it or choose another address with SPRITED_LISTEN`, {
+        cause,
+      });
     case "EACCES":
-      return new ListenError("port_forbidden", `this user may not listen on ${where}; choose a port above 1023 with SPRITED_LISTEN`, { cause });
+      return new ListenError("port_forbidden", `this user may not listen on ${where}; choose a port above 1023 with SPRITED_LISTEN`, {
+        cause,
+      });
     case "EADDRNOTAVAIL":
     case "ENOTFOUND":
-      return new ListenError("address_unavailable", `${at.host} is not an address of this host; choose another with SPRITED_LISTEN`, { cause });
+      return new ListenError("address_unavailable", `${at.host} is not an address of this host; choose another with SPRITED_LISTEN`, {
+        cause,
+      });
     default:
       return cause;
   }

@@ -11,7 +11,12 @@ const create = async (name: string, rest: object = {}) => bed.call("POST", "/v1/
 
 describe("sprites", () => {
   it("are created with 201 and all fields that clients read", async () => {
-    const response = await create("web-1", { config: { ram_mb: 512, cpus: 1, storage_gb: 10, region: "iad" }, environment: { FOO_Bar: "1" }, labels: ["a", "b", "a"], url_settings: { auth: "public" } });
+    const response = await create("web-1", {
+      config: { ram_mb: 512, cpus: 1, storage_gb: 10, region: "iad" },
+      environment: { FOO_Bar: "1" },
+      labels: ["a", "b", "a"],
+      url_settings: { auth: "public" },
+    });
     expect(response.status).toBe(201);
     expect(await response.json()).toMatchObject({
       id: expect.any(String),
@@ -47,9 +52,14 @@ describe("sprites", () => {
     const first = await bed.call("PUT", "/v1/sprites/a", { body: { url_settings: { auth: "public", private_access: "admins" } } });
     expect(first.status).toBe(200);
     expect(await first.json()).toMatchObject({ labels: ["x"], url_settings: { auth: "public", private_access: "admins" } });
-    expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { labels: ["y"] } })).json()).toMatchObject({ labels: ["y"], url_settings: { auth: "public" } });
+    expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { labels: ["y"] } })).json()).toMatchObject({
+      labels: ["y"],
+      url_settings: { auth: "public" },
+    });
     expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { clear_labels: true } })).json()).toMatchObject({ labels: [] });
-    expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { labels: ["z"], clear_labels: true } })).json()).toMatchObject({ labels: ["z"] });
+    expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { labels: ["z"], clear_labels: true } })).json()).toMatchObject({
+      labels: ["z"],
+    });
     expect(await (await bed.call("PUT", "/v1/sprites/a", { body: { labels: [] } })).json()).toMatchObject({ labels: [] });
   });
 
@@ -65,20 +75,41 @@ describe("sprites", () => {
 
   it("wake, sleep cold, restart, are checked and upgraded", async () => {
     await create("a");
-    expect(await (await bed.call("GET", "/v1/sprites/a/check")).json()).toMatchObject({ sprite_name: "a", status: "hibernated", reason: null, elapsed: expect.any(Number) });
-    expect(await (await bed.call("POST", "/v1/sprites/a/wake")).json()).toMatchObject({ status: "running", last_running_at: expect.any(String) });
-    expect(await (await bed.call("GET", "/v1/sprites/a/check")).json()).toMatchObject({ status: "healthy", checked_at: expect.stringMatching(/Z$/) });
+    expect(await (await bed.call("GET", "/v1/sprites/a/check")).json()).toMatchObject({
+      sprite_name: "a",
+      status: "hibernated",
+      reason: null,
+      elapsed: expect.any(Number),
+    });
+    expect(await (await bed.call("POST", "/v1/sprites/a/wake")).json()).toMatchObject({
+      status: "running",
+      last_running_at: expect.any(String),
+    });
+    expect(await (await bed.call("GET", "/v1/sprites/a/check")).json()).toMatchObject({
+      status: "healthy",
+      checked_at: expect.stringMatching(/Z$/),
+    });
     expect(await (await bed.call("POST", "/v1/sprites/a/sleep", { body: { cold: true } })).json()).toMatchObject({ status: "cold" });
-    expect(await (await bed.call("POST", "/v1/sprites/a/restart")).json()).toMatchObject({ sprite_name: "a", machine_id: expect.any(String), message: expect.any(String) });
+    expect(await (await bed.call("POST", "/v1/sprites/a/restart")).json()).toMatchObject({
+      sprite_name: "a",
+      machine_id: expect.any(String),
+      message: expect.any(String),
+    });
     const upgrade = await bed.call("POST", "/v1/sprites/a/upgrade");
-    expect([upgrade.status, await upgrade.json()]).toEqual([200, { name: "a", status: "current", message: expect.stringContaining("nothing to upgrade") }]);
+    expect([upgrade.status, await upgrade.json()]).toEqual([
+      200,
+      { name: "a", status: "current", message: expect.stringContaining("nothing to upgrade") },
+    ]);
   });
 
   it("[API-4] sleep that keeps the memory is refused with the reason", async () => {
     await create("a");
     for (const body of [undefined, {}, { cold: false }]) {
       const response = await bed.call("POST", "/v1/sprites/a/sleep", body === undefined ? {} : { body });
-      expect([response.status, await response.json()]).toEqual([501, expect.objectContaining({ error: "not_available_yet", message: expect.stringContaining("memory") })]);
+      expect([response.status, await response.json()]).toEqual([
+        501,
+        expect.objectContaining({ error: "not_available_yet", message: expect.stringContaining("memory") }),
+      ]);
     }
     expect((await bed.call("POST", "/v1/sprites/none/sleep")).status).toBe(404);
   });
@@ -95,7 +126,16 @@ describe("the list", () => {
   const list = async (query = ""): Promise<List> => (await bed.call("GET", `/v1/sprites${query}`)).json() as Promise<List>;
 
   it("[API-13] has 50 to a page, pages on, and both counter styles", async () => {
-    for (let i = 0; i < 120; i += 1) await bed.sprites.create({ organizationId: bed.organizations.get("acme").id, name: `s${String(i).padStart(3, "0")}`, config: {}, environment: {}, labels: [], urlSettings: {}, imageName: undefined });
+    for (let i = 0; i < 120; i += 1)
+      await bed.sprites.create({
+        organizationId: bed.organizations.get("acme").id,
+        name: `s${String(i).padStart(3, "0")}`,
+        config: {},
+        environment: {},
+        labels: [],
+        urlSettings: {},
+        imageName: undefined,
+      });
     await bed.call("POST", "/v1/sprites/s000/wake");
     const first = await list();
     expect(first.sprites).toHaveLength(50);
@@ -118,7 +158,13 @@ describe("the list", () => {
   it("entries of bulk_load are small and have what every client reads", async () => {
     await create("a", { environment: { SECRET: "1" } });
     const { sprites } = await list("?bulk_load=true");
-    expect(sprites[0]).toMatchObject({ name: "a", org_slug: "acme", status: "cold", created_at: expect.any(String), updated_at: expect.any(String) });
+    expect(sprites[0]).toMatchObject({
+      name: "a",
+      org_slug: "acme",
+      status: "cold",
+      created_at: expect.any(String),
+      updated_at: expect.any(String),
+    });
     expect(sprites[0]).not.toHaveProperty("environment");
   });
 
@@ -139,7 +185,10 @@ describe("the live list", () => {
 
   async function watch(query = "", accept = "application/x-ndjson") {
     const ender = new AbortController();
-    const response = await fetch(`${bed.server.url}/v1/sprites${query}`, { headers: { authorization: `Bearer ${bed.token}`, accept }, signal: ender.signal });
+    const response = await fetch(`${bed.server.url}/v1/sprites${query}`, {
+      headers: { authorization: `Bearer ${bed.token}`, accept },
+      signal: ender.signal,
+    });
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     const next = async (): Promise<Line> => {
@@ -161,7 +210,10 @@ describe("the live list", () => {
     await create("b");
     const { response, next, end } = await watch();
     expect(response.headers.get("content-type")).toBe("application/x-ndjson");
-    expect([await next(), await next()].map(({ type, name }) => [type, name])).toEqual([["sprite", "a"], ["sprite", "b"]]);
+    expect([await next(), await next()].map(({ type, name }) => [type, name])).toEqual([
+      ["sprite", "a"],
+      ["sprite", "b"],
+    ]);
     await bed.call("POST", "/v1/sprites/a/wake");
     expect(await next()).toMatchObject({ type: "sprite", name: "a", status: "running", org: { name: "acme", running: 1, cold: 1 } });
     await bed.call("DELETE", "/v1/sprites/b");

@@ -42,6 +42,11 @@ export function streamReply(reply: StreamReply): Response {
     { highWaterMark: 0 },
   );
   return new Response(body, {
-    headers: { "content-type": reply.contentType, "cache-control": "no-store, no-transform", "transfer-encoding": "chunked", "x-accel-buffering": "no" },
+    headers: {
+      "content-type": reply.contentType,
+      "cache-control": "no-store, no-transform",
+      "transfer-encoding": "chunked",
+      "x-accel-buffering": "no",
+    },
   });
 }

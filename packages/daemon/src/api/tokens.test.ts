@@ -8,7 +8,11 @@ beforeEach(async () => {
 afterEach(() => bed[Symbol.asyncDispose]());
 
 const admin = () => ({ token: bed.adminToken });
-const issue = async (body?: object) => (await (await bed.call("POST", "/v1/organizations/acme/tokens", { ...admin(), ...(body ? { body } : {}) })).json()) as { id: string; token: string };
+const issue = async (body?: object) =>
+  (await (await bed.call("POST", "/v1/organizations/acme/tokens", { ...admin(), ...(body ? { body } : {}) })).json()) as {
+    id: string;
+    token: string;
+  };
 
 describe("tokens", () => {
   it("[API-6] are taken with the schemes Bearer and FlyV1, in any case", async () => {
@@ -18,17 +22,26 @@ describe("tokens", () => {
     }
   });
 
-  it.each([undefined, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b", `Bearer ${"x".repeat(5000)}`])("refuse %j with 401", async (authorization) => {
-    const response = await bed.call("GET", "/v1/sprites", { token: null, headers: authorization === undefined ? {} : { authorization } });
-    expect([response.status, await response.json()]).toEqual([401, { error: "unauthorized", message: expect.any(String) }]);
-    expect(response.headers.get("www-authenticate")).toBe("Bearer");
-  });
+  it.each([undefined, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b", `Bearer ${"x".repeat(5000)}`])(
+    "refuse %j with 401",
+    async (authorization) => {
+      const response = await bed.call("GET", "/v1/sprites", { token: null, headers: authorization === undefined ? {} : { authorization } });
+      expect([response.status, await response.json()]).toEqual([401, { error: "unauthorized", message: expect.any(String) }]);
+      expect(response.headers.get("www-authenticate")).toBe("Bearer");
+    },
+  );
 
   it("[API-6] see their own organization only", async () => {
     await bed.call("POST", "/v1/sprites", { body: { name: "mine" } });
     const other = bed.organizations.create("other", "Other");
     const { text } = bed.organizations.createToken(other, { description: "", namePrefix: undefined, admin: false });
-    for (const [method, path] of [["GET", ""], ["DELETE", ""], ["POST", "/wake"], ["POST", "/exec?cmd=echo"], ["GET", "/exec"]]) {
+    for (const [method, path] of [
+      ["GET", ""],
+      ["DELETE", ""],
+      ["POST", "/wake"],
+      ["POST", "/exec?cmd=echo"],
+      ["GET", "/exec"],
+    ]) {
       const response = await bed.call(method as string, `/v1/sprites/mine${path}`, { token: text });
       expect([response.status, ((await response.json()) as { error: string }).error]).toEqual([404, "sprite_not_found"]);
     }
@@ -45,9 +58,15 @@ describe("tokens", () => {
       await bed.call("GET", "/v1/sprites/web", { token }),
       await bed.call("POST", "/v1/sprites/web/exec?cmd=echo", { token }),
     ]) {
-      expect([response.status, await response.json()]).toEqual([403, { error: "token_name_prefix", message: expect.stringContaining('"mcp-"') }]);
+      expect([response.status, await response.json()]).toEqual([
+        403,
+        { error: "token_name_prefix", message: expect.stringContaining('"mcp-"') },
+      ]);
     }
-    const names = async (query: string) => ((await (await bed.call("GET", `/v1/sprites${query}`, { token })).json()) as { sprites: { name: string }[] }).sprites.map(({ name }) => name);
+    const names = async (query: string) =>
+      ((await (await bed.call("GET", `/v1/sprites${query}`, { token })).json()) as { sprites: { name: string }[] }).sprites.map(
+        ({ name }) => name,
+      );
     expect(await names("")).toEqual(["mcp-a"]);
     expect(await names("?prefix=m")).toEqual(["mcp-a"]);
     expect(await names("?prefix=mcp-b")).toEqual([]);
@@ -58,7 +77,11 @@ describe("tokens", () => {
     const { id, token } = await issue({ description: "ci", invite_code: "ignored" });
     expect((await bed.call("GET", "/v1/sprites", { token })).status).toBe(200);
     const listed = await (await bed.call("GET", "/v1/organizations/acme/tokens", admin())).text();
-    expect(JSON.parse(listed)).toMatchObject({ tokens: expect.arrayContaining([expect.objectContaining({ id, description: "ci", admin: false, revoked_at: null, last_used_at: expect.any(String) })]) });
+    expect(JSON.parse(listed)).toMatchObject({
+      tokens: expect.arrayContaining([
+        expect.objectContaining({ id, description: "ci", admin: false, revoked_at: null, last_used_at: expect.any(String) }),
+      ]),
+    });
     expect(listed).not.toContain(token.split("/")[3]);
     expect((await bed.call("DELETE", `/v1/organizations/acme/tokens/${id}`, admin())).status).toBe(204);
     const refused = await bed.call("GET", "/v1/sprites", { token });
@@ -71,7 +94,13 @@ describe("tokens", () => {
   });
 
   it("[API-9] that are not admin tokens manage nothing", async () => {
-    for (const [method, path] of [["GET", "/v1/organizations"], ["POST", "/v1/organizations"], ["GET", "/v1/organizations/acme/tokens"], ["POST", "/v1/organizations/acme/tokens"], ["DELETE", "/v1/organizations/acme/tokens/x"]]) {
+    for (const [method, path] of [
+      ["GET", "/v1/organizations"],
+      ["POST", "/v1/organizations"],
+      ["GET", "/v1/organizations/acme/tokens"],
+      ["POST", "/v1/organizations/acme/tokens"],
+      ["DELETE", "/v1/organizations/acme/tokens/x"],
+    ]) {
       const response = await bed.call(method as string, path as string);
       expect([response.status, ((await response.json()) as { error: string }).error], `${method} ${path}`).toEqual([403, "forbidden"]);
     }
@@ -89,11 +118,17 @@ describe("tokens", () => {
 describe("organizations", () => {
   it("are created, listed and have a slug of their own", async () => {
     const created = await bed.call("POST", "/v1/organizations", { ...admin(), body: { slug: "beta", display_name: "Beta" } });
-    expect([created.status, await created.json()]).toEqual([201, { id: expect.any(String), slug: "beta", name: "Beta", created_at: expect.any(String) }]);
-    const error = async (body: object) => ((await (await bed.call("POST", "/v1/organizations", { ...admin(), body })).json()) as { error: string }).error;
+    expect([created.status, await created.json()]).toEqual([
+      201,
+      { id: expect.any(String), slug: "beta", name: "Beta", created_at: expect.any(String) },
+    ]);
+    const error = async (body: object) =>
+      ((await (await bed.call("POST", "/v1/organizations", { ...admin(), body })).json()) as { error: string }).error;
     expect(await error({ slug: "beta" })).toBe("organization_slug_taken");
     expect(await error({ slug: "Bad" })).toBe("organization_slug_invalid");
-    expect(((await (await bed.call("GET", "/v1/organizations", admin())).json()) as { organizations: unknown[] }).organizations).toHaveLength(2);
+    expect(
+      ((await (await bed.call("GET", "/v1/organizations", admin())).json()) as { organizations: unknown[] }).organizations,
+    ).toHaveLength(2);
     const missing = await bed.call("POST", "/v1/organizations/none/tokens", admin());
     expect([missing.status, ((await missing.json()) as { error: string }).error]).toEqual([404, "organization_not_found"]);
   });
@@ -102,6 +137,8 @@ describe("organizations", () => {
     await bed.call("POST", "/v1/sprites", { body: { name: "a" } });
     await bed.call("POST", "/v1/sprites", { body: { name: "b" } });
     await bed.call("POST", "/v1/sprites/b/wake");
-    expect(await (await bed.call("GET", "/v1/organization")).json()).toMatchObject({ organization: { slug: "acme", sprites_enabled: true, active_sprites: ["b"] } });
+    expect(await (await bed.call("GET", "/v1/organization")).json()).toMatchObject({
+      organization: { slug: "acme", sprites_enabled: true, active_sprites: ["b"] },
+    });
   });
 });

@@ -5,7 +5,7 @@ import { ApiError } from "@sprited/protocol/errors";
 import type { Organizations } from "./organizations.ts";
 
 /** Slug of the organization that a new server begins with. */
-export const FIRST_ORGANIZATION_SLUG = "local";
+const FIRST_ORGANIZATION_SLUG = "local";
 
 /**
  * Makes sure that `tokenPath` holds a valid admin token (mode 0600). A file whose token is valid
@@ -17,7 +17,8 @@ export async function ensureFirstToken(organizations: Organizations, tokenPath: 
     await fs.chmod(tokenPath, 0o600);
     return { created: false };
   }
-  const organization = organizations.list().find(({ slug }) => slug === FIRST_ORGANIZATION_SLUG) ?? organizations.create(FIRST_ORGANIZATION_SLUG, "Local");
+  const organization =
+    organizations.list().find(({ slug }) => slug === FIRST_ORGANIZATION_SLUG) ?? organizations.create(FIRST_ORGANIZATION_SLUG, "Local");
   const { text } = organizations.createToken(organization, { description: "first admin token", namePrefix: undefined, admin: true });
   await writeSecret(tokenPath, `${text}\n`);
   return { created: true };

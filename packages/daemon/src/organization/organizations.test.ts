@@ -27,7 +27,13 @@ describe("tokens", () => {
     const acme = organizations.create("acme", "Acme");
     const { record, text } = organizations.createToken(acme, plain);
     expect(text.split("/")).toEqual(["acme", acme.id, record.id, expect.stringMatching(/^[A-Za-z0-9_-]{43}$/)]);
-    expect(organizations.authenticate(text)).toEqual({ organizationId: acme.id, organizationSlug: "acme", tokenId: record.id, admin: false, namePrefix: undefined });
+    expect(organizations.authenticate(text)).toEqual({
+      organizationId: acme.id,
+      organizationSlug: "acme",
+      tokenId: record.id,
+      admin: false,
+      namePrefix: undefined,
+    });
     const stored = JSON.stringify(findToken(database, record.id));
     expect(stored).not.toContain(parseToken(text)?.secret);
     expect(open().authenticate(text).tokenId).toBe(record.id);
@@ -61,7 +67,9 @@ describe("tokens", () => {
     organizations.revokeToken(acme, record.id);
     expect(() => organizations.authenticate(text)).toThrow(expect.objectContaining({ code: "token_revoked" }));
     expect(() => organizations.revokeToken(acme, "nope")).toThrow(expect.objectContaining({ code: "token_not_found" }));
-    expect(() => organizations.revokeToken(organizations.create("b", "B"), record.id)).toThrow(expect.objectContaining({ code: "token_not_found" }));
+    expect(() => organizations.revokeToken(organizations.create("b", "B"), record.id)).toThrow(
+      expect.objectContaining({ code: "token_not_found" }),
+    );
   });
 
   it("show when they were used, to the minute, also after a restart", () => {
@@ -95,7 +103,9 @@ describe("rights", () => {
   const caller = { organizationId: "o", organizationSlug: "s", tokenId: "t", admin: false, namePrefix: "mcp-" };
 
   it("[API-7] a restricted token is refused with its prefix", () => {
-    expect(() => requireSpriteName(caller, "web")).toThrow(expect.objectContaining({ code: "token_name_prefix", message: expect.stringContaining('"mcp-"') }));
+    expect(() => requireSpriteName(caller, "web")).toThrow(
+      expect.objectContaining({ code: "token_name_prefix", message: expect.stringContaining('"mcp-"') }),
+    );
     expect(() => requireSpriteName(caller, "mcp-web")).not.toThrow();
     expect(() => requireSpriteName({ ...caller, namePrefix: undefined }, "web")).not.toThrow();
   });

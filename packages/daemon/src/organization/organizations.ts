@@ -4,7 +4,7 @@
  * Invariants: a token's secret is never stored and shown once; a revoked token never authenticates
  * again; times of use reach the store at most once a minute and token, off the request's path.
  */
-import type { Clock, Logger } from "@sprited/base";
+import { type Clock, ignore, type Logger } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import {
   type Database,
@@ -42,7 +42,7 @@ export class Organizations {
   readonly #byId = new Map<string, OrganizationRecord>();
   readonly #lastUsed = new Map<string, number>();
   #unwritten = new Map<string, number>();
-  #flushTimer: NodeJS.Timeout | undefined;
+  #flushWait: AbortController | undefined;
 
   constructor(options: { database: Database; clock: Clock; logger: Logger }) {
     this.#database = options.database;
@@ -73,7 +73,8 @@ export class Organizations {
   /** Throws `organization_slug_taken`. The slug's form was checked before. */
   create(slug: string, name: string): OrganizationRecord {
     const organization = { id: newId(ORGANIZATION_ID_LENGTH), slug, name, createdAtMs: this.#clock.nowMs() };
-    if (!insertOrganization(this.#database, organization)) throw new ApiError("organization_slug_taken", `the slug ${slug} is taken`, { details: { field: "slug" } });
+    if (!insertOrganization(this.#database, organization))
+      throw new ApiError("organization_slug_taken", `the slug ${slug} is taken`, { details: { field: "slug" } });
     this.#hold(organization);
     return organization;
   }
@@ -93,11 +94,17 @@ export class Organizations {
       revokedAtMs: undefined,
     };
     insertToken(this.#database, record);
-    return { record, text: formatToken({ organizationSlug: organization.slug, organizationId: organization.id, tokenId: record.id, secret }) };
+    return {
+      record,
+      text: formatToken({ organizationSlug: organization.slug, organizationId: organization.id, tokenId: record.id, secret }),
+    };
   }
 
   listTokens(organization: OrganizationRecord): TokenRecord[] {
-    return listTokens(this.#database, organization.id).map((token) => ({ ...token, lastUsedAtMs: this.#lastUsed.get(token.id) ?? token.lastUsedAtMs }));
+    return listTokens(this.#database, organization.id).map((token) => ({
+      ...token,
+      lastUsedAtMs: this.#lastUsed.get(token.id) ?? token.lastUsedAtMs,
+    }));
   }
 
   /** Throws `token_not_found`. */
@@ -115,13 +122,18 @@ export class Organizations {
     if (!fits) throw new ApiError("unauthorized", "the token is not one of this server");
     if (token.revokedAtMs !== undefined) throw new ApiError("token_revoked", "the token was revoked");
     this.#used(token);
-    return { organizationId: organization.id, organizationSlug: organization.slug, tokenId: token.id, admin: token.admin, namePrefix: token.namePrefix };
+    return {
+      organizationId: organization.id,
+      organizationSlug: organization.slug,
+      tokenId: token.id,
+      admin: token.admin,
+      namePrefix: token.namePrefix,
+    };
   }
 
   /** Writes what is not written yet. */
   close(): void {
-    clearTimeout(this.#flushTimer);
-    this.#flushTimer = undefined;
+    this.#flushWait?.abort();
     this.#flush();
   }
 
@@ -131,10 +143,14 @@ export class Organizations {
     if (nowMs - lastMs < LAST_USED_STEP_MS) return;
     this.#lastUsed.set(token.id, nowMs);
     this.#unwritten.set(token.id, nowMs);
-    this.#flushTimer ??= setTimeout(() => {
-      this.#flushTimer = undefined;
-      this.#flush();
-    }, LAST_USED_FLUSH_MS).unref();
+    if (!this.#flushWait) void this.#flushLater().catch(ignore("closed, which flushes too"));
+  }
+
+  async #flushLater(): Promise<void> {
+    this.#flushWait = new AbortController();
+    await this.#clock.sleep(LAST_USED_FLUSH_MS, { signal: this.#flushWait.signal });
+    this.#flushWait = undefined;
+    this.#flush();
   }
 
   #flush(): void {

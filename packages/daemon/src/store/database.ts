@@ -105,7 +105,9 @@ export function openDatabase(path: string): Database {
   } catch (error) {
     connection?.close();
     if (error instanceof StoreError) throw error;
-    throw new StoreError("store_damaged", `${path} cannot be used as the database; restore it from a backup or move it away`, { cause: error });
+    throw new StoreError("store_damaged", `${path} cannot be used as the database; restore it from a backup or move it away`, {
+      cause: error,
+    });
   }
 }
 

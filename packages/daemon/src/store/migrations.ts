@@ -27,7 +27,10 @@ export function migrate(database: Database, migrations: readonly Migration[] = M
   );
   const present = database.first(database.query.selectFrom("migrations").select((e) => e.fn.max("version").as("version")))?.version ?? 0;
   if (present > migrations.length) {
-    throw new StoreError("store_newer", `the database has version ${present}, this program knows up to ${migrations.length}; use the newer program`);
+    throw new StoreError(
+      "store_newer",
+      `the database has version ${present}, this program knows up to ${migrations.length}; use the newer program`,
+    );
   }
   for (const [index, migration] of migrations.entries()) {
     const version = index + 1;

@@ -1,6 +1,14 @@
 /** The sprite queries as the sprite hub takes them: one object, state changes with their VM in one transaction. */
 import type { Database } from "./database.ts";
-import { deleteSprite, insertSprite, loadSprites, type SpriteRecord, type StateRecord, updateSprite, updateSpriteState } from "./sprites.ts";
+import {
+  deleteSprite,
+  insertSprite,
+  loadSprites,
+  type SpriteRecord,
+  type StateRecord,
+  updateSprite,
+  updateSpriteState,
+} from "./sprites.ts";
 import { deleteVm, insertVm, loadVms, type VmRecord } from "./vms.ts";
 
 export interface StateChange {

@@ -31,7 +31,9 @@ export interface StateRecord {
 }
 
 export function loadSprites<State extends StateRecord>(database: Database): { sprite: SpriteRecord; state: State }[] {
-  return database.all(database.query.selectFrom("sprites").selectAll()).map((row) => ({ sprite: fromRow(row), state: stateOf<State>(row) }));
+  return database
+    .all(database.query.selectFrom("sprites").selectAll())
+    .map((row) => ({ sprite: fromRow(row), state: stateOf<State>(row) }));
 }
 
 /** Throws when the name is taken in the organization. */
@@ -54,8 +56,14 @@ export function updateSprite(database: Database, sprite: SpriteRecord): void {
   database.run(database.query.updateTable("sprites").set(userColumns(sprite)).where("id", "=", sprite.id));
 }
 
-export function updateSpriteState(database: Database, spriteId: string, state: StateRecord, change: { lastRunningAtMs?: number | undefined } = {}): void {
-  const columns = change.lastRunningAtMs === undefined ? stateColumns(state) : { ...stateColumns(state), last_running_at_ms: change.lastRunningAtMs };
+export function updateSpriteState(
+  database: Database,
+  spriteId: string,
+  state: StateRecord,
+  change: { lastRunningAtMs?: number | undefined } = {},
+): void {
+  const columns =
+    change.lastRunningAtMs === undefined ? stateColumns(state) : { ...stateColumns(state), last_running_at_ms: change.lastRunningAtMs };
   database.run(database.query.updateTable("sprites").set(columns).where("id", "=", spriteId));
 }
 
@@ -101,7 +109,8 @@ function fromRow(row: Schema["sprites"]): SpriteRecord {
 }
 
 function stateOf<State extends StateRecord>(row: Schema["sprites"]): State {
-  if (row.state_version !== STATE_VERSION) throw new StoreError("store_newer", `sprite ${row.id}: a state of version ${row.state_version}, this program knows ${STATE_VERSION}`);
+  if (row.state_version !== STATE_VERSION)
+    throw new StoreError("store_newer", `sprite ${row.id}: a state of version ${row.state_version}, this program knows ${STATE_VERSION}`);
   return parse<State>(row, row.state);
 }
 

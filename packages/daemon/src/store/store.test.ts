@@ -30,7 +30,14 @@ const sprite: SpriteRecord = {
   updatedAtMs: 1_800_000_000_001,
   lastRunningAtMs: undefined,
 };
-const vm: VmRecord = { incarnation: "i1", spriteId: "s1", directory: "/run/i1", slotIndex: 3, key: new Uint8Array(32).fill(7), createdAtMs: 5 };
+const vm: VmRecord = {
+  incarnation: "i1",
+  spriteId: "s1",
+  directory: "/run/i1",
+  slotIndex: 3,
+  key: new Uint8Array(32).fill(7),
+  createdAtMs: 5,
+};
 const token: TokenRecord = {
   id: "t1",
   organizationId: "org1",
@@ -54,7 +61,12 @@ describe("sprites", () => {
     const records = spriteRecords<State>(database);
     records.insertSprite(sprite, { kind: "creating" });
     expect(records.loadSprites()).toEqual([{ sprite, state: { kind: "creating" } }]);
-    const changed: SpriteRecord = { ...sprite, labels: [], urlSettings: { auth: "sprite", privateAccess: "admins" }, updatedAtMs: 2_000_000_000_000 };
+    const changed: SpriteRecord = {
+      ...sprite,
+      labels: [],
+      urlSettings: { auth: "sprite", privateAccess: "admins" },
+      updatedAtMs: 2_000_000_000_000,
+    };
     records.updateSprite(changed);
     expect(records.loadSprites()).toEqual([{ sprite: changed, state: { kind: "creating" } }]);
   });
@@ -143,7 +155,10 @@ describe("the database", () => {
   });
 
   it("a failing migration leaves nothing of itself", () => {
-    const broken = { name: "broken", steps: (d: Database) => [d.query.schema.createTable("half").addColumn("id", "text"), d.query.schema.dropTable("missing")] };
+    const broken = {
+      name: "broken",
+      steps: (d: Database) => [d.query.schema.createTable("half").addColumn("id", "text"), d.query.schema.dropTable("missing")],
+    };
     expect(() => migrate(database, [...MIGRATIONS, broken])).toThrow();
     const tables = { compile: () => ({ sql: "SELECT name FROM sqlite_master", parameters: [] }) as never };
     expect(JSON.stringify(database.all(tables))).not.toContain("half");
@@ -173,6 +188,8 @@ describe("the file", () => {
   it("that is no database is refused with a way out", () => {
     const file = path.join(directory, "db");
     fs.writeFileSync(file, "this is not a database, not at all, and long enough to be sure of it".repeat(20));
-    expect(() => openDatabase(file)).toThrow(expect.objectContaining({ code: "store_damaged", message: expect.stringContaining("backup") }));
+    expect(() => openDatabase(file)).toThrow(
+      expect.objectContaining({ code: "store_damaged", message: expect.stringContaining("backup") }),
+    );
   });
 });

@@ -39,7 +39,9 @@ export function findToken(database: Database, id: string): TokenRecord | undefin
 /** An organization's tokens in the order they were made. */
 export function listTokens(database: Database, organizationId: string): TokenRecord[] {
   return database
-    .all(database.query.selectFrom("tokens").selectAll().where("organization_id", "=", organizationId).orderBy("created_at_ms").orderBy("id"))
+    .all(
+      database.query.selectFrom("tokens").selectAll().where("organization_id", "=", organizationId).orderBy("created_at_ms").orderBy("id"),
+    )
     .map(fromRow);
 }
 

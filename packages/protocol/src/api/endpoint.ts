@@ -39,10 +39,19 @@ export interface Endpoint {
 }
 
 /** Codes that any endpoint can answer. */
-export const COMMON_ERRORS: readonly ErrorCode[] = ["unauthorized", "token_revoked", "forbidden", "query_invalid", "shutting_down", "internal"];
+export const COMMON_ERRORS: readonly ErrorCode[] = [
+  "unauthorized",
+  "token_revoked",
+  "forbidden",
+  "query_invalid",
+  "shutting_down",
+  "internal",
+];
 
 /** Names of the `{…}` segments of a path. */
-export type PathParams<P extends string> = P extends `${string}{${infer Name}}${infer Rest}` ? { [K in Name | keyof PathParams<Rest>]: string } : {};
+export type PathParams<P extends string> = P extends `${string}{${infer Name}}${infer Rest}`
+  ? { [K in Name | keyof PathParams<Rest>]: string }
+  : {};
 
 /** Keeps the literal types of an endpoint while checking its form. */
 export function endpoint<const E extends Endpoint>(definition: E): E {

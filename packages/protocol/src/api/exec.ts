@@ -77,7 +77,8 @@ export const execEndpoints = {
     access: "token",
     tag: "exec",
     summary: "Run a command over a WebSocket",
-    description: "Wakes the sprite and starts the command before the handshake is answered. `id` or `session_id` attaches instead (older clients).",
+    description:
+      "Wakes the sprite and starts the command before the handshake is answered. `id` or `session_id` attaches instead (older clients).",
     query: commandQuery.extend(socketQuery).extend({ id: z.string().optional(), session_id: z.string().optional() }),
     status: 101,
     errors: [...OF_START, "session_not_found", "websocket_invalid"],
@@ -138,9 +139,12 @@ export const execEndpoints = {
     access: "token",
     tag: "exec",
     summary: "Signal a session's command and wait for its end",
-    description: "When it has not ended after `timeout`, it gets KILL. `timeout=0s` only signals. Parameters may also be sent as a JSON body.",
+    description:
+      "When it has not ended after `timeout`, it gets KILL. `timeout=0s` only signals. Parameters may also be sent as a JSON body.",
     query: z.object({ signal: z.string().max(16).optional(), timeout: queryDuration().optional() }),
-    body: z.strictObject({ signal: z.string().max(16).optional(), timeout: z.union([z.number().min(0), z.string()]).optional() }).optional(),
+    body: z
+      .strictObject({ signal: z.string().max(16).optional(), timeout: z.union([z.number().min(0), z.string()]).optional() })
+      .optional(),
     status: 200,
     stream: { contentType: "application/x-ndjson", line: killLine },
     errors: [...OF_SPRITE, "session_not_found", "session_ended", "exec_invalid", "body_invalid", "field_unknown", "body_too_large"],

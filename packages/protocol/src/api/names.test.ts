@@ -62,8 +62,18 @@ describe("other rules", () => {
   it("a command is bounded in arguments, in one argument and as a whole", () => {
     expect(commandProblem(["sh", "-c", "x".repeat(100_000)], { A: "y".repeat(1000) })).toBeUndefined();
     expect(commandProblem(["x".repeat(131_072)], {})).toMatch(/131071/);
-    expect(commandProblem(Array.from({ length: 6 }, () => "x".repeat(100_000)), {})).toMatch(/together/);
+    expect(
+      commandProblem(
+        Array.from({ length: 6 }, () => "x".repeat(100_000)),
+        {},
+      ),
+    ).toMatch(/together/);
     expect(commandProblem(["a\0"], {})).toMatch(/NUL/);
-    expect(commandProblem(Array.from({ length: 20_000 }, () => "x"), {})).toMatch(/at most 16384/);
+    expect(
+      commandProblem(
+        Array.from({ length: 20_000 }, () => "x"),
+        {},
+      ),
+    ).toMatch(/at most 16384/);
   });
 });

@@ -53,17 +53,20 @@ export function environmentProblem(environment: Readonly<Record<string, string>>
     if (/[=\0]/.test(name)) return `a variable's name has no "=" and no NUL, but ${JSON.stringify(name)} has`;
     if (value.includes("\0")) return `the value of ${JSON.stringify(name)} has a NUL byte`;
     const entryBytes = utf8Length(name) + utf8Length(value) + 1;
-    if (entryBytes > API_LIMITS.argumentBytesMax) return `the variable ${JSON.stringify(name.slice(0, 64))} is longer than ${API_LIMITS.argumentBytesMax} bytes`;
+    if (entryBytes > API_LIMITS.argumentBytesMax)
+      return `the variable ${JSON.stringify(name.slice(0, 64))} is longer than ${API_LIMITS.argumentBytesMax} bytes`;
     bytes += entryBytes;
   }
-  if (bytes > API_LIMITS.environmentBytesMax) return `an environment has at most ${API_LIMITS.environmentBytesMax} bytes, this one has ${bytes}`;
+  if (bytes > API_LIMITS.environmentBytesMax)
+    return `an environment has at most ${API_LIMITS.environmentBytesMax} bytes, this one has ${bytes}`;
   return undefined;
 }
 
 /** Why a command with these arguments and variables cannot be started. */
 export function commandProblem(argv: readonly string[], environment: Readonly<Record<string, string>>): string | undefined {
   const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
-  if (argv.length + variables.length > API_LIMITS.argumentsMax) return `a command has at most ${API_LIMITS.argumentsMax} arguments and variables`;
+  if (argv.length + variables.length > API_LIMITS.argumentsMax)
+    return `a command has at most ${API_LIMITS.argumentsMax} arguments and variables`;
   let bytes = 0;
   for (const text of [...argv, ...variables]) {
     if (text.includes("\0")) return "arguments and variables have no NUL bytes";
@@ -73,7 +76,8 @@ export function commandProblem(argv: readonly string[], environment: Readonly<Re
     }
     bytes += length + 1;
   }
-  if (bytes > API_LIMITS.commandBytesMax) return `arguments and variables have at most ${API_LIMITS.commandBytesMax} bytes together, these have ${bytes}`;
+  if (bytes > API_LIMITS.commandBytesMax)
+    return `arguments and variables have at most ${API_LIMITS.commandBytesMax} bytes together, these have ${bytes}`;
   return undefined;
 }
 

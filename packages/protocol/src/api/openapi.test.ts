@@ -21,7 +21,9 @@ describe("openApiDocument", () => {
       expect(operation?.responses[endpoint.status], name).toBeDefined();
       for (const code of endpoint.errors) {
         const status = ERRORS[code].status;
-        const others = Object.entries(ENDPOINTS).some(([other, e]) => other !== name && e.path === endpoint.path && e.method === endpoint.method);
+        const others = Object.entries(ENDPOINTS).some(
+          ([other, e]) => other !== name && e.path === endpoint.path && e.method === endpoint.method,
+        );
         if (others) expect(operation?.responses[status], `${name} ${code}`).toBeDefined();
         else expect(operation?.responses[status]?.description, `${name} ${code}`).toContain(`\`${code}\``);
       }
@@ -30,7 +32,9 @@ describe("openApiDocument", () => {
 
   it("[API-24] describes parameters by their wire types and closes request bodies", () => {
     const exec = paths["/v1/sprites/{name}/exec"]?.["get"];
-    expect(exec?.parameters).toContainEqual(expect.objectContaining({ name: "cmd", in: "query", schema: { type: "array", items: { type: "string" } } }));
+    expect(exec?.parameters).toContainEqual(
+      expect.objectContaining({ name: "cmd", in: "query", schema: { type: "array", items: { type: "string" } } }),
+    );
     expect(exec?.parameters).toContainEqual(expect.objectContaining({ name: "rows", schema: { type: "integer" } }));
     expect(exec?.responses["101"]).toBeDefined();
     expect(exec?.responses["200"]).toBeDefined();

@@ -20,7 +20,8 @@ export function openApiDocument(options: { version: string; serverUrl: string })
     info: {
       title: "Sprited",
       version: options.version,
-      description: "The Sprites v1 API, served from virtual machines on your own host. Errors are `{error, message, …}` with a code of `docs/errors.md`.",
+      description:
+        "The Sprites v1 API, served from virtual machines on your own host. Errors are `{error, message, …}` with a code of `docs/errors.md`.",
     },
     servers: [{ url: options.serverUrl }],
     paths,
@@ -34,7 +35,10 @@ export function openApiDocument(options: { version: string; serverUrl: string })
 function operation(name: string, definition: Endpoint): Json {
   const body = definition.rawBody
     ? { required: false, content: { [definition.rawBody]: { schema: { type: "string", format: "binary" } } } }
-    : definition.body && { required: !definition.body.isOptional(), content: { "application/json": { schema: schemaOf(definition.body, "input") } } };
+    : definition.body && {
+        required: !definition.body.isOptional(),
+        content: { "application/json": { schema: schemaOf(definition.body, "input") } },
+      };
   return {
     operationId: name,
     tags: [definition.tag],
@@ -65,7 +69,10 @@ function failures(definition: Endpoint): Record<string, Json> {
   return Object.fromEntries(
     Object.entries(byStatus).map(([status, list]) => [
       status,
-      { description: list.map((code) => `\`${code}\``).join(", "), content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } } },
+      {
+        description: list.map((code) => `\`${code}\``).join(", "),
+        content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
+      },
     ]),
   );
 }

@@ -36,7 +36,7 @@ export function queryDuration(): z.ZodType<number, string> {
     .meta({ type: "string", examples: ["10s"] });
 }
 
-const UNIT_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, "µs": 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const UNIT_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 /** Longest duration that makes sense, ms: ten years. */
 const DURATION_MS_MAX = 10 * 365 * 24 * 3_600_000;
 

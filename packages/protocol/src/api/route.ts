@@ -40,7 +40,12 @@ export function matchRoute(method: string, path: string, options: { upgrade: boo
   }
   const found = matches.find(({ row }) => row.endpoint.method === wanted && (row.endpoint.kind === "websocket") === options.upgrade);
   if (found) return { kind: "endpoint", name: found.row.name, endpoint: found.row.endpoint, params: found.params };
-  return matches.length > 0 ? whyNot(matches.map(({ row }) => row.endpoint), wanted) : unknownPath(segments);
+  return matches.length > 0
+    ? whyNot(
+        matches.map(({ row }) => row.endpoint),
+        wanted,
+      )
+    : unknownPath(segments);
 }
 
 function whyNot(endpoints: Endpoint[], wanted: string): Route {

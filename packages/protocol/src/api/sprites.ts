@@ -14,14 +14,16 @@ function rule<T>(problem: (value: T) => string | undefined, error: ErrorCode) {
 }
 
 export const spriteStatus = z.enum(["cold", "warm", "running"]);
-export type SpriteStatusWire = z.infer<typeof spriteStatus>;
 
 const time = z.iso.datetime().meta({ description: "RFC 3339" });
 
 export const spriteName = z
   .string()
   .superRefine(rule(spriteNameProblem, "name_invalid"))
-  .meta({ description: "1 to 63 lower-case letters, digits and hyphens; begins and ends with a letter or digit", pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" });
+  .meta({
+    description: "1 to 63 lower-case letters, digits and hyphens; begins and ends with a letter or digit",
+    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+  });
 
 const labels = z.array(z.string()).superRefine(rule(labelsProblem, "labels_invalid"));
 const environment = z.record(z.string(), z.string()).superRefine(rule(environmentProblem, "environment_invalid"));
@@ -80,7 +82,17 @@ export const spriteObject = z.object({
 export type SpriteObject = z.infer<typeof spriteObject>;
 
 /** Entry of a list asked for with `bulk_load`: enough for a table, nothing that grows. */
-export const spriteListEntry = spriteObject.pick({ id: true, name: true, organization: true, org_slug: true, status: true, url: true, labels: true, created_at: true, updated_at: true });
+export const spriteListEntry = spriteObject.pick({
+  id: true,
+  name: true,
+  organization: true,
+  org_slug: true,
+  status: true,
+  url: true,
+  labels: true,
+  created_at: true,
+  updated_at: true,
+});
 
 const counters = {
   running: z.int(),

@@ -46,7 +46,9 @@ describe("bodies", () => {
 
   it("a token's name prefix may end with a hyphen", () => {
     expect(validateBody(ENDPOINTS.createToken.body, { name_prefix: "mcp-" })).toEqual({ name_prefix: "mcp-" });
-    expect(() => validateBody(ENDPOINTS.createToken.body, { name_prefix: "MCP-" })).toThrow(expect.objectContaining({ code: "name_invalid" }));
+    expect(() => validateBody(ENDPOINTS.createToken.body, { name_prefix: "MCP-" })).toThrow(
+      expect.objectContaining({ code: "name_invalid" }),
+    );
     expect(() => validateBody(ENDPOINTS.createToken.body, { name_prefix: "" })).toThrow(expect.objectContaining({ code: "name_invalid" }));
   });
 });

@@ -88,7 +88,12 @@ export interface ExecConnection {
 }
 
 /** Starts a command or attaches to a session; resolves when the session is there. Throws `ApiError`, `ConnectionError`. */
-export async function openExec(target: ExecTarget, what: ExecWhat, handlers: ExecHandlers, options: { signal?: AbortSignal; timeoutMs?: number } = {}): Promise<ExecConnection> {
+export async function openExec(
+  target: ExecTarget,
+  what: ExecWhat,
+  handlers: ExecHandlers,
+  options: { signal?: AbortSignal; timeoutMs?: number } = {},
+): Promise<ExecConnection> {
   const open = target.openSocket ?? globalSocket;
   const socket = open(execUrl(target, what), { authorization: `Bearer ${target.token}` });
   if (socket.binaryType === "blob") socket.binaryType = "arraybuffer";
@@ -132,8 +137,8 @@ class Connection implements ExecConnection {
     const ended = Promise.withResolvers<number>();
     this.#started = started.promise;
     this.ended = ended.promise;
-    this.ended.catch(() => {}); // reported through `opened` when nobody waits for the end yet
-    this.#started.catch(() => {}); // as above, the other way round
+    // Whoever waits for the one hears of a failure; the other must not count as unhandled.
+    void Promise.allSettled([this.ended, this.#started]);
     this.#resolveStarted = started.resolve;
     this.#resolveEnded = ended.resolve;
     this.#fail = (error) => {
@@ -151,7 +156,10 @@ class Connection implements ExecConnection {
   /** Waits for the session's first message. */
   async opened(options: { signal?: AbortSignal; timeoutMs?: number }): Promise<void> {
     const timeoutMs = options.timeoutMs ?? OPEN_TIMEOUT_MS;
-    const timer = setTimeout(() => this.#lose(new ConnectionError("timeout", `the sprite did not answer within ${Math.round(timeoutMs / 1000)} s`)), timeoutMs);
+    const timer = setTimeout(
+      () => this.#lose(new ConnectionError("timeout", `the sprite did not answer within ${Math.round(timeoutMs / 1000)} s`)),
+      timeoutMs,
+    );
     const onAbort = (): void => this.#lose(options.signal?.reason);
     options.signal?.addEventListener("abort", onAbort, { once: true });
     if (options.signal?.aborted) onAbort();
@@ -162,7 +170,8 @@ class Connection implements ExecConnection {
       options.signal?.removeEventListener("abort", onAbort);
     }
     this.#silenceTimer = setInterval(() => {
-      if (performance.now() - this.#lastHeardMs > SILENCE_MS) this.#lose(new ConnectionError("timeout", `nothing from the server for ${SILENCE_MS / 1000} s`));
+      if (performance.now() - this.#lastHeardMs > SILENCE_MS)
+        this.#lose(new ConnectionError("timeout", `nothing from the server for ${SILENCE_MS / 1000} s`));
     }, SILENCE_MS / 4);
     if (this.#settled) clearInterval(this.#silenceTimer);
   }
@@ -204,7 +213,13 @@ class Connection implements ExecConnection {
     const socket = this.#socket;
     socket.onmessage = (event: { data: unknown }) => this.#hear(event.data);
     socket.onclose = (event: { code?: number }) => {
-      this.#lose(this.#error ?? new ConnectionError("closed", `the connection to the sprite ended${event.code === undefined ? "" : ` (${event.code})`} before the command did`));
+      this.#lose(
+        this.#error ??
+          new ConnectionError(
+            "closed",
+            `the connection to the sprite ended${event.code === undefined ? "" : ` (${event.code})`} before the command did`,
+          ),
+      );
     };
     socket.onerror = (event: { error?: unknown }) => {
       if (!this.#info) this.#lose(new ConnectionError("unreachable", "the WebSocket could not be opened", { cause: event.error }));

@@ -31,11 +31,15 @@ export interface CallOptions {
 }
 
 /** Values of an endpoint's query as a caller gives them. */
-type QueryOf<E> = E extends { query: infer Q extends z.ZodObject } ? Partial<{ [K in keyof Q["shape"]]: string | number | boolean | readonly string[] }> : never;
+type QueryOf<E> = E extends { query: infer Q extends z.ZodObject }
+  ? Partial<{ [K in keyof Q["shape"]]: string | number | boolean | readonly string[] }>
+  : never;
 type BodyOf<E> = E extends { body: infer B extends z.ZodType } ? z.input<B> : never;
 
 /** What a call of the endpoint takes. */
-export type CallInput<N extends EndpointName> = (keyof PathParams<Endpoints[N]["path"]> extends never ? unknown : { params: PathParams<Endpoints[N]["path"]> }) &
+export type CallInput<N extends EndpointName> = (keyof PathParams<Endpoints[N]["path"]> extends never
+  ? unknown
+  : { params: PathParams<Endpoints[N]["path"]> }) &
   ([QueryOf<Endpoints[N]>] extends [never] ? unknown : { query?: QueryOf<Endpoints[N]> }) &
   ([BodyOf<Endpoints[N]>] extends [never] ? unknown : { body?: BodyOf<Endpoints[N]> });
 

@@ -1,4 +1,13 @@
 export { ConnectionError, type ConnectionErrorCode } from "./errors.ts";
-export { type ExecConnection, type ExecHandlers, type ExecTarget, execUrl, type ExecWhat, openExec, type SocketOpener, type WebSocketLike } from "./exec.ts";
+export {
+  type ExecConnection,
+  type ExecHandlers,
+  type ExecTarget,
+  execUrl,
+  type ExecWhat,
+  openExec,
+  type SocketOpener,
+  type WebSocketLike,
+} from "./exec.ts";
 export { execHttp, type HttpExecRequest } from "./exec-http.ts";
 export { ApiClient, type CallInput, type CallOptions, type CallOutput, type ClientOptions } from "./http.ts";

@@ -125,10 +125,15 @@ function decodeServerText(text: string): ServerMessage {
       return { kind: "text", text: sessionInfoOf(value) };
     case "exit": {
       const code = [value["exit_code"], value["code"]].find((candidate) => Number.isInteger(candidate)) as number | undefined;
-      return code === undefined ? { kind: "ignored", why: "exit without a code" } : { kind: "text", text: { type: "exit", exit_code: code, code } };
+      return code === undefined
+        ? { kind: "ignored", why: "exit without a code" }
+        : { kind: "text", text: { type: "exit", exit_code: code, code } };
     }
     case "error":
-      return { kind: "text", text: { type: "error", error: String(value["error"] ?? "internal"), message: String(value["message"] ?? "") } };
+      return {
+        kind: "text",
+        text: { type: "error", error: String(value["error"] ?? "internal"), message: String(value["message"] ?? "") },
+      };
     default:
       return { kind: "ignored", why: "text of another type" };
   }
@@ -149,7 +154,9 @@ function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
 }
 
 const SIGNALS = new Set(
-  "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(" "),
+  "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(
+    " ",
+  ),
 );
 
 /** `SIGTERM`, `TERM` or `term` as `TERM`; undefined for what is no signal. */
@@ -159,8 +166,37 @@ export function signalName(text: string): string | undefined {
 }
 
 const SIGNAL_NUMBERS: Record<string, number> = {
-  HUP: 1, INT: 2, QUIT: 3, ILL: 4, TRAP: 5, ABRT: 6, BUS: 7, FPE: 8, KILL: 9, USR1: 10, SEGV: 11, USR2: 12, PIPE: 13, ALRM: 14, TERM: 15, STKFLT: 16,
-  CHLD: 17, CONT: 18, STOP: 19, TSTP: 20, TTIN: 21, TTOU: 22, URG: 23, XCPU: 24, XFSZ: 25, VTALRM: 26, PROF: 27, WINCH: 28, IO: 29, PWR: 30, SYS: 31,
+  HUP: 1,
+  INT: 2,
+  QUIT: 3,
+  ILL: 4,
+  TRAP: 5,
+  ABRT: 6,
+  BUS: 7,
+  FPE: 8,
+  KILL: 9,
+  USR1: 10,
+  SEGV: 11,
+  USR2: 12,
+  PIPE: 13,
+  ALRM: 14,
+  TERM: 15,
+  STKFLT: 16,
+  CHLD: 17,
+  CONT: 18,
+  STOP: 19,
+  TSTP: 20,
+  TTIN: 21,
+  TTOU: 22,
+  URG: 23,
+  XCPU: 24,
+  XFSZ: 25,
+  VTALRM: 26,
+  PROF: 27,
+  WINCH: 28,
+  IO: 29,
+  PWR: 30,
+  SYS: 31,
 };
 
 /** The one byte that says how a command ended: its code, or 128 + the signal's number. */

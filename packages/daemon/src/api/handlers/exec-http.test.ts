@@ -16,7 +16,9 @@ const session = (): MemorySession => [...bed.exec.sessions.values()].at(-1) as M
 /** Reads the answer chunk by chunk as it is on the wire, with times. */
 async function wire(query: string, body = ""): Promise<{ head: string; chunks: { atMs: number; data: Buffer }[]; endMs: number }> {
   const socket = net.connect(bed.server.address.port, "127.0.0.1");
-  socket.write(`POST /v1/sprites/box/exec?${query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bed.token}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  socket.write(
+    `POST /v1/sprites/box/exec?${query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bed.token}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
   const chunks: { atMs: number; data: Buffer }[] = [];
   let pending = Buffer.alloc(0);
   let head: string | undefined;
@@ -79,18 +81,28 @@ describe("exec over HTTP", () => {
 
   it("[API-21] a client that leaves ends its attachment, not the command", async () => {
     const ender = new AbortController();
-    const response = await fetch(`${bed.server.url}/v1/sprites/box/exec?cmd=sleep`, { method: "POST", headers: { authorization: `Bearer ${bed.token}` }, signal: ender.signal });
+    const response = await fetch(`${bed.server.url}/v1/sprites/box/exec?cmd=sleep`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${bed.token}` },
+      signal: ender.signal,
+    });
     expect(response.status).toBe(200);
     expect(session().clients).toBe(1);
     ender.abort();
     await waitFor("the attachment to close", { timeoutMs: 2_000 }, () => session().clients === 0);
     expect(session().end).toBeUndefined();
-    await waitFor("the log line", { timeoutMs: 2_000 }, () => bed.lines.some(({ event, outcome }) => event === "exec.http" && outcome === "client_gone"));
+    await waitFor("the log line", { timeoutMs: 2_000 }, () =>
+      bed.lines.some(({ event, outcome }) => event === "exec.http" && outcome === "client_gone"),
+    );
   });
 
   it("[API-18] a client that does not read holds the command back", async () => {
     const ender = new AbortController();
-    await fetch(`${bed.server.url}/v1/sprites/box/exec?cmd=flood&cmd=${64 * 1024 * 1024}`, { method: "POST", headers: { authorization: `Bearer ${bed.token}` }, signal: ender.signal });
+    await fetch(`${bed.server.url}/v1/sprites/box/exec?cmd=flood&cmd=${64 * 1024 * 1024}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${bed.token}` },
+      signal: ender.signal,
+    });
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(session().outputOffsets.stdout).toBeLessThan(4 * 1024 * 1024);
     ender.abort();
@@ -108,20 +120,48 @@ describe("exec over HTTP", () => {
 
 describe("sessions", () => {
   const start = async (...cmd: string[]): Promise<MemorySession> => {
-    await bed.exec.start(bed.organizations.get("acme").id, "box", { argv: cmd, env: {}, dir: undefined, tty: undefined, stdin: false, runAfterDisconnectMs: undefined });
+    await bed.exec.start(bed.organizations.get("acme").id, "box", {
+      argv: cmd,
+      env: {},
+      dir: undefined,
+      tty: undefined,
+      stdin: false,
+      runAfterDisconnectMs: undefined,
+    });
     return session();
   };
   const kill = async (id: string, options: { query?: string; body?: unknown } = {}) => {
-    const response = await bed.call("POST", `/v1/sprites/box/exec/${id}/kill${options.query ?? ""}`, options.body === undefined ? {} : { body: options.body });
+    const response = await bed.call(
+      "POST",
+      `/v1/sprites/box/exec/${id}/kill${options.query ?? ""}`,
+      options.body === undefined ? {} : { body: options.body },
+    );
     const text = await response.text();
-    return { status: response.status, lines: text.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>) };
+    return {
+      status: response.status,
+      lines: text
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    };
   };
 
   it("are listed as an object with string ids; ended ones are not", async () => {
     const { id } = await start("sleep");
     await start("echo");
     expect(await (await bed.call("GET", "/v1/sprites/box/exec")).json()).toEqual({
-      sessions: [{ id, command: "sleep", workdir: "", created: expect.stringMatching(/Z$/), bytes_per_second: 0, is_active: false, last_activity: expect.stringMatching(/Z$/), tty: false }],
+      sessions: [
+        {
+          id,
+          command: "sleep",
+          workdir: "",
+          created: expect.stringMatching(/Z$/),
+          bytes_per_second: 0,
+          is_active: false,
+          last_activity: expect.stringMatching(/Z$/),
+          tty: false,
+        },
+      ],
       count: 1,
     });
     expect((await bed.call("GET", "/v1/sprites/none/exec")).status).toBe(404);
@@ -131,11 +171,19 @@ describe("sessions", () => {
   });
 
   it("[API-23] end by the default signal, the query's or the body's", async () => {
-    for (const [options, signal, code] of [[{}, "TERM", 143], [{ query: "?signal=SIGINT" }, "INT", 130], [{ body: { signal: "HUP", timeout: 5 } }, "HUP", 129]] as const) {
+    for (const [options, signal, code] of [
+      [{}, "TERM", 143],
+      [{ query: "?signal=SIGINT" }, "INT", 130],
+      [{ body: { signal: "HUP", timeout: 5 } }, "HUP", 129],
+    ] as const) {
       const { id } = await start("sleep");
       expect(await kill(id, options)).toEqual({
         status: 200,
-        lines: [expect.objectContaining({ type: "signal", signal }), expect.objectContaining({ type: "exited" }), { type: "complete", exit_code: code }],
+        lines: [
+          expect.objectContaining({ type: "signal", signal }),
+          expect.objectContaining({ type: "exited" }),
+          { type: "complete", exit_code: code },
+        ],
       });
     }
   });

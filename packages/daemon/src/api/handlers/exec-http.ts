@@ -26,7 +26,18 @@ export const execHttp: HandlerTable["execHttp"] = async ({ params, query, caller
     onEnd(outcome, error) {
       attachment.close();
       const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
-      context.logger.info({ event: "exec.http", outcome, durationMs, requestId, sprite: params.name, sessionId: session.id, ...(error ? { err: error } : {}) }, "exec over HTTP ended");
+      context.logger.info(
+        {
+          event: "exec.http",
+          outcome,
+          durationMs,
+          requestId,
+          sprite: params.name,
+          sessionId: session.id,
+          ...(error ? { err: error } : {}),
+        },
+        "exec over HTTP ended",
+      );
     },
   });
 };

@@ -58,11 +58,16 @@ export function requireSession(context: ApiContext, caller: Caller, params: { na
 function bodyTimeout(timeout: string | number | undefined): number | undefined {
   if (timeout === undefined) return undefined;
   const ms = durationMs(String(timeout));
-  if (ms === undefined) throw new ApiError("body_invalid", "timeout must be a duration such as 5s, or a number of seconds", { details: { field: "timeout" } });
+  if (ms === undefined)
+    throw new ApiError("body_invalid", "timeout must be a duration such as 5s, or a number of seconds", { details: { field: "timeout" } });
   return ms;
 }
 
-async function* killLines(context: ApiContext, session: ExecSession, options: { signal: string; waitMs: number; abort: AbortSignal }): AsyncGenerator<KillLine> {
+async function* killLines(
+  context: ApiContext,
+  session: ExecSession,
+  options: { signal: string; waitMs: number; abort: AbortSignal },
+): AsyncGenerator<KillLine> {
   session.signal(options.signal);
   yield { type: "signal", signal: options.signal, message: `sent ${options.signal}` };
   if (options.waitMs > 0) {
@@ -70,7 +75,8 @@ async function* killLines(context: ApiContext, session: ExecSession, options: { 
     else {
       yield { type: "timeout", message: `the command did not end within ${options.waitMs} ms` };
       session.signal("KILL");
-      if (await endsWithin(context, session, KILL_WAIT_AFTER_KILL_MS, options.abort)) yield { type: "killed", message: "the command was killed" };
+      if (await endsWithin(context, session, KILL_WAIT_AFTER_KILL_MS, options.abort))
+        yield { type: "killed", message: "the command was killed" };
       else yield { type: "error", message: "the command did not end after KILL; restart the sprite" };
     }
   }

@@ -1,4 +1,5 @@
 /** The list of sprites: pages, and the live form that streams every change. */
+import { ignore, sleep } from "@sprited/base";
 import { API_LIMITS, type SpriteWatchLine } from "@sprited/protocol/api";
 import { encodeNdjsonLine } from "@sprited/protocol/stream";
 import type { Caller } from "../../organization/index.ts";
@@ -10,9 +11,13 @@ import { countersView, spriteEntryView, spriteView, timeView } from "../view.ts"
 export const listSprites: HandlerTable["listSprites"] = ({ query, caller, context, request }) => {
   const prefix = effectivePrefix(query.prefix, caller.namePrefix);
   const maxResults = Math.min(Math.max(query.max_results ?? API_LIMITS.pageDefault, 1), API_LIMITS.pageMax);
-  if (wantsStream(request)) return watchSprites(context, caller, { prefix, maxResults: query.max_results === undefined ? API_LIMITS.pageMax : maxResults });
+  if (wantsStream(request))
+    return watchSprites(context, caller, { prefix, maxResults: query.max_results === undefined ? API_LIMITS.pageMax : maxResults });
   const { sprites } = context.features;
-  const page = prefix === undefined ? { sprites: [], continuationToken: undefined } : sprites.list(caller.organizationId, { prefix, continuationToken: query.continuation_token, maxResults });
+  const page =
+    prefix === undefined
+      ? { sprites: [], continuationToken: undefined }
+      : sprites.list(caller.organizationId, { prefix, continuationToken: query.continuation_token, maxResults });
   const counters = countersView(caller.organizationSlug, sprites.counts(caller.organizationId));
   const view = query.bulk_load ? spriteEntryView : spriteView;
   return {
@@ -98,16 +103,9 @@ class Changes {
   /** True when a change waits, false when `ms` passed without one or the client went. */
   async arrival(ms: number, signal: AbortSignal): Promise<boolean> {
     if (this.#waiting.size > 0) return true;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done, { once: true });
-      this.#wake = done;
-    });
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    await sleep(ms, { signal: AbortSignal.any([signal, woken.signal]) }).catch(ignore("something came, or the client left"));
     return this.#waiting.size > 0;
   }
 }

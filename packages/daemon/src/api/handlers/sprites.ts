@@ -77,15 +77,23 @@ export const spriteHandlers: SpriteHandlers = {
 
   upgradeSprite({ params, caller, context }) {
     const sprite = context.features.sprites.get(caller.organizationId, params.name);
-    return { name: sprite.name, status: "current", message: "nothing to upgrade: a sprite takes up the server's newest runtime whenever it starts" };
+    return {
+      name: sprite.name,
+      status: "current",
+      message: "nothing to upgrade: a sprite takes up the server's newest runtime whenever it starts",
+    };
   },
 
   async sleepSprite({ params, body, caller, context }) {
     context.features.sprites.get(caller.organizationId, params.name);
     if (body?.cold !== true) {
-      throw new ApiError("not_available_yet", 'sleep that keeps the memory is not available yet; {"cold": true} shuts the sprite\'s Linux down and keeps its disk', {
-        details: { field: "cold" },
-      });
+      throw new ApiError(
+        "not_available_yet",
+        'sleep that keeps the memory is not available yet; {"cold": true} shuts the sprite\'s Linux down and keeps its disk',
+        {
+          details: { field: "cold" },
+        },
+      );
     }
     return spriteView(context, await context.features.sprites.stop(caller.organizationId, params.name));
   },
@@ -106,7 +114,9 @@ function urlSettings(body: UrlSettingsBody | undefined) {
 
 /** The object without the fields that are undefined, for "left out means unchanged". */
 function definedOnly<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 }
 
 function unique(labels: readonly string[]): string[] {

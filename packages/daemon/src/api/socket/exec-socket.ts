@@ -7,6 +7,7 @@ import type { TerminalSize } from "@sprited/protocol/guest";
 import type WebSocket from "ws";
 import type { Attachment, ExecSession } from "../../exec/exec.ts";
 import type { ApiTimings } from "../handler.ts";
+import { cutOffAfter } from "./cut-off.ts";
 import { SocketInput } from "./socket-input.ts";
 import { SocketOutput } from "./socket-output.ts";
 
@@ -32,7 +33,10 @@ export interface ExecSocketOutcome {
 /** Serves the socket; resolves when it is done with. Never rejects. */
 export async function serveExecSocket(options: ExecSocketOptions): Promise<ExecSocketOutcome> {
   const { socket, session, attachment, logger } = options;
-  socket.on("error", (error) => logger.debug({ event: "exec.socket", err: error }, "the client broke the WebSocket protocol or its connection"));
+  socket.on("error", (error) => {
+    logger.debug({ event: "exec.socket", err: error }, "the client broke the WebSocket protocol or its connection");
+    cutOffAfter(options.timings.closeMs, socket, () => socket.terminate());
+  });
   // Closing the attachment ends its output, and with it the pump.
   socket.on("close", () => attachment.close());
   const input = new SocketInput({ socket, session, attachment, stdin: options.stdin, logger });
@@ -59,18 +63,12 @@ async function pump(options: ExecSocketOptions, output: SocketOutput): Promise<E
     if (!output.isOpen) return "detached";
     const end = await attachment.ended;
     output.end(end);
-    endAfter(socket, options.timings.closeMs);
+    cutOffAfter(options.timings.closeMs, socket, () => socket.terminate());
     return end.kind;
   } catch (error) {
     logger.error({ event: "exec.socket", err: error }, "an exec socket failed");
     output.end({ kind: "lost", code: "internal", reason: "a fault of the server" });
-    endAfter(socket, options.timings.closeMs);
+    cutOffAfter(options.timings.closeMs, socket, () => socket.terminate());
     return "lost";
   }
-}
-
-/** A client that does not answer the close frame is cut off. */
-function endAfter(socket: WebSocket, ms: number): void {
-  const timer = setTimeout(() => socket.terminate(), ms).unref();
-  socket.once("close", () => clearTimeout(timer));
 }

@@ -5,6 +5,7 @@
 import { STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ErrorReply } from "../error-reply.ts";
+import { cutOffAfter } from "./cut-off.ts";
 
 /** Bytes a client may send before its handshake is answered. */
 const EARLY_BYTES_MAX = 64 * 1024;
@@ -47,9 +48,8 @@ export class PendingSocket {
     socket.end(rawReply(reply));
     // Unread bytes at a close would reset the connection before the client has read the answer.
     socket.resume();
-    const timer = setTimeout(() => socket.destroy(), REFUSED_MS).unref();
     socket.once("end", () => socket.destroy());
-    socket.once("close", () => clearTimeout(timer));
+    cutOffAfter(REFUSED_MS, socket, () => socket.destroy());
   }
 
   readonly #onData = (chunk: Buffer): void => {

@@ -2,7 +2,7 @@
  * From a command to a client's WebSocket: `session_info` first, then every byte in order, last
  * the exit. A slow client holds the command back; a silent command still shows signs of life.
  */
-import { ignore } from "@sprited/base";
+import { ignore, sleep } from "@sprited/base";
 import { type ServerText, closeCodeAfterExit, CloseCode, encodeExit, encodeFrame, exitByte, StreamId } from "@sprited/protocol/stream";
 import type WebSocket from "ws";
 import type { Attachment, SessionEnd } from "../../exec/exec.ts";
@@ -19,7 +19,7 @@ export class SocketOutput implements Disposable {
   readonly #socket: WebSocket;
   readonly #tty: boolean;
   readonly #keepAliveMs: number;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #over = new AbortController();
   #lastSentMs = performance.now();
   sentBytes = 0;
 
@@ -27,7 +27,7 @@ export class SocketOutput implements Disposable {
     this.#socket = options.socket;
     this.#tty = options.tty;
     this.#keepAliveMs = options.keepAliveMs;
-    this.#armKeepAlive(this.#keepAliveMs);
+    void this.#keepAlive().catch(ignore("the session is over"));
   }
 
   text(message: ServerText): void {
@@ -67,7 +67,7 @@ export class SocketOutput implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#over.abort();
   }
 
   /** Waits for the transport only when it is behind: one message at a time would cost throughput. */
@@ -86,14 +86,13 @@ export class SocketOutput implements Disposable {
   }
 
   /** An empty binary message is the one sign of life that every client counts and none shows. */
-  #armKeepAlive(inMs: number): void {
-    this.#timer = setTimeout(() => {
+  async #keepAlive(): Promise<void> {
+    for (;;) {
       const silentMs = performance.now() - this.#lastSentMs;
-      if (silentMs >= this.#keepAliveMs) {
-        this.#send(EMPTY, true);
-        this.#armKeepAlive(this.#keepAliveMs);
-      } else this.#armKeepAlive(this.#keepAliveMs - silentMs);
-    }, inMs).unref();
+      if (silentMs >= this.#keepAliveMs) this.#send(EMPTY, true);
+      const waitMs = this.#lastSentMs + this.#keepAliveMs - performance.now();
+      await sleep(Math.max(1, waitMs), { signal: this.#over.signal });
+    }
   }
 }
 

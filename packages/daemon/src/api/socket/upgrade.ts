@@ -19,6 +19,7 @@ import { commonHeaders, errorReply } from "../error-reply.ts";
 import { type ExecQuery, execRequest } from "../exec-request.ts";
 import type { ApiContext } from "../handler.ts";
 import { requireSession } from "../handlers/sessions.ts";
+import { cutOffAfter } from "./cut-off.ts";
 import { serveExecSocket } from "./exec-socket.ts";
 import { PendingSocket } from "./pending-socket.ts";
 
@@ -80,7 +81,7 @@ export class Upgrades {
   close(): void {
     for (const socket of this.#sockets) {
       socket.close(CloseCode.restart, "the server is stopping");
-      setTimeout(() => socket.terminate(), this.#context.timings.closeMs).unref();
+      cutOffAfter(this.#context.timings.closeMs, socket, () => socket.terminate());
     }
     this.#server.close();
   }
@@ -90,7 +91,8 @@ export class Upgrades {
     const route = matchRoute(request.method ?? "GET", url.pathname, { upgrade: true });
     requireReady(context);
     if (route.kind !== "endpoint") {
-      if (route.kind === "not_available_yet") authorize(context.features.organizations, request.headers.authorization, { access: "token" }, {});
+      if (route.kind === "not_available_yet")
+        authorize(context.features.organizations, request.headers.authorization, { access: "token" }, {});
       throw routeError(route as Parameters<typeof routeError>[0]);
     }
     const { params } = route;
@@ -102,7 +104,11 @@ export class Upgrades {
     requireHandshake(request);
     const at = { name: params["name"] ?? "", session_id: params["session_id"] ?? "" };
     if (route.name === "attachSocket") {
-      return this.#attach(caller, at, validateQuery(ENDPOINTS.attachSocket.query, queryFromUrl(ENDPOINTS.attachSocket.query, url.searchParams)));
+      return this.#attach(
+        caller,
+        at,
+        validateQuery(ENDPOINTS.attachSocket.query, queryFromUrl(ENDPOINTS.attachSocket.query, url.searchParams)),
+      );
     }
     const query = validateQuery(ENDPOINTS.execSocket.query, queryFromUrl(ENDPOINTS.execSocket.query, url.searchParams));
     const legacyId = query.id || query.session_id;
@@ -147,7 +153,10 @@ export class Upgrades {
         socket.once("close", () => this.#sockets.delete(socket));
         void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
           const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
-          context.logger.info({ event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end }, "exec socket ended");
+          context.logger.info(
+            { event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end },
+            "exec socket ended",
+          );
         }, ignore("never rejects"));
       });
     } finally {
@@ -163,5 +172,6 @@ function requireHandshake(request: IncomingMessage): void {
   const key = request.headers["sec-websocket-key"];
   const version = request.headers["sec-websocket-version"];
   if (version !== "13" && version !== "8") throw new ApiError("websocket_invalid", "Sec-WebSocket-Version must be 13");
-  if (key === undefined || !/^[+/0-9A-Za-z]{22}==$/.test(key)) throw new ApiError("websocket_invalid", "Sec-WebSocket-Key is missing or not 16 bytes of base64");
+  if (key === undefined || !/^[+/0-9A-Za-z]{22}==$/.test(key))
+    throw new ApiError("websocket_invalid", "Sec-WebSocket-Key is missing or not 16 bytes of base64");
 }

@@ -24,7 +24,10 @@ export class ExecSocketClient {
   }
 
   static async open(bed: Testbed, query: string, options: { path?: string; token?: string } = {}): Promise<ExecSocketClient> {
-    const client = new ExecSocketClient(`${bed.server.url.replace("http", "ws")}${options.path ?? "/v1/sprites/box/exec"}?${query}`, options.token ?? bed.token);
+    const client = new ExecSocketClient(
+      `${bed.server.url.replace("http", "ws")}${options.path ?? "/v1/sprites/box/exec"}?${query}`,
+      options.token ?? bed.token,
+    );
     await once(client.socket, "open");
     return client;
   }
@@ -51,9 +54,15 @@ export class ExecSocketClient {
 }
 
 /** The HTTP answer to an upgrade that is refused. */
-export async function refusal(bed: Testbed, path: string, options: { token?: string | null; headers?: Record<string, string> } = {}): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; body: string }> {
+export async function refusal(
+  bed: Testbed,
+  path: string,
+  options: { token?: string | null; headers?: Record<string, string> } = {},
+): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; body: string }> {
   const token = options.token === undefined ? bed.token : options.token;
-  const socket = new WebSocket(bed.server.url.replace("http", "ws") + path, { headers: { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...options.headers } });
+  const socket = new WebSocket(bed.server.url.replace("http", "ws") + path, {
+    headers: { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...options.headers },
+  });
   return await new Promise((resolve, reject) => {
     socket.on("error", reject);
     socket.on("open", () => reject(new Error("the upgrade was accepted")));

@@ -2,6 +2,7 @@
  * Exec in memory, for tests of the API: commands are functions, sessions have the real output
  * log, so back-pressure is real too.
  */
+import { sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { SessionExit, TerminalSize } from "@sprited/protocol/guest";
 import type { Attachment, Exec, ExecRequest, ExecSession, SessionEnd } from "../../exec/exec.ts";
@@ -53,7 +54,8 @@ export const COMMANDS: Record<string, Command> = {
   },
   async flood({ request, write }) {
     const chunk = new Uint8Array(64 * 1024).fill(97);
-    for (let left = Number(request.argv[1]); left > 0; left -= chunk.length) await write("stdout", chunk.subarray(0, Math.min(left, chunk.length)));
+    for (let left = Number(request.argv[1]); left > 0; left -= chunk.length)
+      await write("stdout", chunk.subarray(0, Math.min(left, chunk.length)));
     return exit(0);
   },
   async size({ sizes, signalled, write }) {
@@ -62,7 +64,17 @@ export const COMMANDS: Record<string, Command> = {
     return exit(0);
   },
   async env({ request, write }) {
-    await write("stdout", JSON.stringify({ env: request.env, dir: request.dir ?? null, tty: request.tty ?? null, stdin: request.stdin, runOn: request.runAfterDisconnectMs ?? null, argv: request.argv }));
+    await write(
+      "stdout",
+      JSON.stringify({
+        env: request.env,
+        dir: request.dir ?? null,
+        tty: request.tty ?? null,
+        stdin: request.stdin,
+        runOn: request.runAfterDisconnectMs ?? null,
+        argv: request.argv,
+      }),
+    );
     return exit(0);
   },
   async lose() {
@@ -82,20 +94,17 @@ export class MemoryExec implements Exec {
     this.#sprites = sprites;
   }
 
-  async start(organizationId: string, spriteName: string, request: ExecRequest, options: { signal?: AbortSignal } = {}): Promise<ExecSession> {
+  async start(
+    organizationId: string,
+    spriteName: string,
+    request: ExecRequest,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ExecSession> {
     await this.#sprites.wake(organizationId, spriteName);
     const error = this.nextError;
     this.nextError = undefined;
     if (error) throw error;
-    if (this.startDelayMs > 0) {
-      await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(resolve, this.startDelayMs);
-        options.signal?.addEventListener("abort", () => {
-          clearTimeout(timer);
-          reject(options.signal?.reason);
-        });
-      });
-    }
+    if (this.startDelayMs > 0) await sleep(this.startDelayMs, { signal: options.signal });
     const session = new MemorySession(String(++this.#lastId), request);
     this.sessions.set(session.id, session);
     return session;
@@ -189,7 +198,11 @@ export class MemorySession implements ExecSession {
       sizes: this.sizes,
       write: async (stream, data) => {
         const bytes = typeof data === "string" ? Buffer.from(data) : data;
-        this.#log.append({ stream: request.tty ? "stdout" : stream, offset: this.#log.offsets[request.tty ? "stdout" : stream], data: bytes });
+        this.#log.append({
+          stream: request.tty ? "stdout" : stream,
+          offset: this.#log.offsets[request.tty ? "stdout" : stream],
+          data: bytes,
+        });
         if (this.#log.isFull) await this.#log.room();
       },
     };

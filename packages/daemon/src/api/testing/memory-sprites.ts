@@ -1,7 +1,16 @@
 /** Sprites in memory without machines, for tests of the API: the behaviour that the interface promises. */
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
-import type { CreateSprite, SpriteCheck, SpritePage, Sprites, SpriteStatus, SpriteView, StatusCounts, UpdateSprite } from "../../sprite/sprite.ts";
+import type {
+  CreateSprite,
+  SpriteCheck,
+  SpritePage,
+  Sprites,
+  SpriteStatus,
+  SpriteView,
+  StatusCounts,
+  UpdateSprite,
+} from "../../sprite/sprite.ts";
 
 type Listener = (view: SpriteView, change: "changed" | "deleted") => void;
 
@@ -24,7 +33,8 @@ export class MemorySprites implements Sprites {
     this.#throwNext();
     const key = `${request.organizationId}/${request.name}`;
     if (this.#sprites.has(key)) throw new ApiError("sprite_name_taken", `the name ${request.name} is taken`);
-    if ((request.config.memoryMib ?? 0) > 8192) throw new ApiError("size_beyond_host", "this host gives a sprite at most 8192 MB of memory");
+    if ((request.config.memoryMib ?? 0) > 8192)
+      throw new ApiError("size_beyond_host", "this host gives a sprite at most 8192 MB of memory");
     const nowMs = Date.now();
     const view: SpriteView = {
       id: uuidv7(),
@@ -54,7 +64,10 @@ export class MemorySprites implements Sprites {
     return view;
   }
 
-  list(organizationId: string, query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number }): SpritePage {
+  list(
+    organizationId: string,
+    query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number },
+  ): SpritePage {
     const all = [...this.#sprites.values()]
       .filter((view) => view.organizationId === organizationId && view.name.startsWith(query.prefix ?? ""))
       .sort((a, b) => (a.name < b.name ? -1 : 1))
@@ -71,7 +84,12 @@ export class MemorySprites implements Sprites {
 
   async update(organizationId: string, name: string, change: UpdateSprite): Promise<SpriteView> {
     const view = this.get(organizationId, name);
-    return this.#replace({ ...view, labels: change.labels ?? view.labels, urlSettings: { ...view.urlSettings, ...change.urlSettings }, updatedAtMs: Date.now() });
+    return this.#replace({
+      ...view,
+      labels: change.labels ?? view.labels,
+      urlSettings: { ...view.urlSettings, ...change.urlSettings },
+      updatedAtMs: Date.now(),
+    });
   }
 
   async delete(organizationId: string, name: string): Promise<void> {

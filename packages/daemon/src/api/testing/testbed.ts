@@ -17,7 +17,11 @@ export interface Testbed extends AsyncDisposable {
   token: string;
   adminToken: string;
   /** Calls the API as `acme`, or with the given token; `null`: without one. */
-  call(method: string, path: string, options?: { body?: unknown; token?: string | null; headers?: Record<string, string> }): Promise<Response>;
+  call(
+    method: string,
+    path: string,
+    options?: { body?: unknown; token?: string | null; headers?: Record<string, string> },
+  ): Promise<Response>;
 }
 
 export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timings" | "state" | "bodyBytesMax">> = {}): Promise<Testbed> {
