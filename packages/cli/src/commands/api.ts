@@ -1,10 +1,11 @@
 /** `sprite api`: curl with the token of the chosen server. */
 import { spawn } from "node:child_process";
-import { finished } from "node:stream/promises";
-import type { Writable } from "node:stream";
+import { randomUUID } from "node:crypto";
+import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
 import { onSignals } from "../exec/signals.ts";
 import { CliError, EXIT_SIGNAL_BASE, EXIT_USAGE } from "../output/cli-error.ts";
-import { constants } from "node:os";
 import type { CommandContext } from "./catalogue.ts";
 import { newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
 import { loadVerifiedServer } from "./server.ts";
@@ -13,7 +14,7 @@ export function build(context: CommandContext) {
   return newCommand("sprite api", "Call the API with curl, authenticated. With -s the path is relative to the sprite.", [
     ["sprite api /v1/sprites", "the list of sprites"],
     ["sprite api -s dev /check", "a call on the sprite `dev`"],
-    ["sprite api /v1/sprites -- -X POST -d '{\"name\":\"a\"}'", "options of curl"],
+    ["sprite api /v1/sprites -- -i", "options of curl"],
   ])
     .argument("<path>", "path and query, from the API's base or, with -s, from the sprite")
     .argument("[curl-options...]", "after --; handed to curl")
@@ -26,7 +27,7 @@ export function build(context: CommandContext) {
       const url = apiAddress(server.apiUrl, path, flags.sprite);
       // `--` after the path is commander's to remove only when it comes first.
       const extra = curlOptions[0] === "--" ? curlOptions.slice(1) : curlOptions;
-      context.exitCode = await curl(["--silent", "--show-error", "--config", "/dev/fd/3", ...extra, "--url", url], `header = "Authorization: Bearer ${quoted(server.token)}"\n`);
+      context.exitCode = await curl(["--silent", "--show-error", "--config", "/dev/fd/3", "--url", url, ...extra], `header = "Authorization: Bearer ${quoted(server.token)}"\n`);
     });
 }
 
@@ -49,21 +50,28 @@ function quoted(text: string): string {
  * read it, and standard input stays free for `-d @-`. Returns curl's exit code.
  */
 async function curl(args: readonly string[], config: string): Promise<number> {
-  const child = spawn("curl", args, { stdio: ["inherit", "inherit", "inherit", "pipe"] });
+  const file = namelessFile(config);
+  const child = spawn("curl", args, { stdio: ["inherit", "inherit", "inherit", file] });
   const stopListening = onSignals((name) => child.kill(name));
-  const ended = new Promise<number>((resolve, reject) => {
-    child.on("error", (cause) => reject(new CliError("curl could not be started.", { hint: "Install curl.", code: "no_curl", cause })));
-    child.on("exit", (code, signal) => resolve(code ?? EXIT_SIGNAL_BASE + (signal ? constants.signals[signal] : 0)));
-  });
-  const pipe = child.stdio[3] as Writable;
-  const written = finished(pipe).catch(() => {}); // curl ended before it read: its exit code says why
-  pipe.end(config);
   try {
-    const code = await ended;
-    pipe.destroy();
-    await written;
-    return code;
+    return await new Promise<number>((resolve, reject) => {
+      child.on("error", (cause) => reject(new CliError("curl could not be started.", { hint: "Install curl.", code: "no_curl", cause })));
+      child.on("exit", (code, signal) => resolve(code ?? EXIT_SIGNAL_BASE + (signal ? constants.signals[signal] : 0)));
+    });
   } finally {
     stopListening();
+    closeSync(file);
   }
+}
+
+/**
+ * Descriptor of a private file that has no name any more. Not a pipe: Node's pipes to children are
+ * sockets, which cannot be opened as /dev/fd/3.
+ */
+function namelessFile(content: string): number {
+  const path = join(tmpdir(), `sprite-${randomUUID()}`);
+  const file = openSync(path, "wx+", 0o600);
+  unlinkSync(path);
+  writeSync(file, content);
+  return file;
 }

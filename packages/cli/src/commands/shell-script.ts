@@ -10,19 +10,16 @@
  * It uses no program but the shell itself: in an emulated machine each one would cost tens of ms.
  */
 const SCRIPT = `
+rest=\${TERM#?}
+first=\${TERM%"$rest"}
 known=
 for dir in "$HOME/.terminfo" /etc/terminfo /lib/terminfo /usr/share/terminfo /usr/lib/terminfo; do
-  [ -e "$dir/\${TERM%"\${TERM#?}"}/$TERM" ] && known=1
+  [ -e "$dir/$first/$TERM" ] && known=1
 done
 if [ -z "$known" ] && { [ -d /lib/terminfo ] || [ -d /usr/share/terminfo ]; }; then
   TERM=xterm-256color
   export TERM
 fi
-own=
-for dir in "$HOME/.terminfo" /etc/terminfo /lib/terminfo /usr/share/terminfo /usr/lib/terminfo; do
-  [ -e "$dir/\${TERM%"\${TERM#?}"}/$TERM" ] && known=1
-done
-[ -n "$known" ] || [ ! -d /usr/share/terminfo ] && [ ! -d /lib/terminfo ] || { TERM=xterm-256color; export TERM; }
 own=
 while IFS=: read -r _ _ _ _ _ home shell; do
   [ "$home" = "$HOME" ] && own=$shell

@@ -112,8 +112,8 @@ export class ModeTracker {
 
   /** True when the cursor will be on an empty line once everything is undone. */
   get leavesFreshLine(): boolean {
-    if (this.privateModes.has(6)) return false;
-    return this.alternate === undefined ? this.atLineStart : this.alternate === 1049 && this.#lineStartBefore;
+    if (this.alternate !== undefined) return this.alternate === 1049 && this.#lineStartBefore;
+    return this.atLineStart && !this.privateModes.has(6);
   }
 
   /** True while the terminal may send bytes on its own: mouse, focus, key reports. */

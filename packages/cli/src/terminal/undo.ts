@@ -23,8 +23,7 @@ export function undoSequence(modes: ModeTracker): string {
     put(modes, 2026),
     ...REPORTING_MODES.map((mode) => put(modes, mode)),
     ...keys(modes),
-    screen(modes),
-    geometry(modes),
+    ...screen(modes),
     ...[...modes.privateModes.keys()].filter((mode) => !HANDLED_APART.has(mode)).map((mode) => put(modes, mode)),
     modes.keypad ? `${ESC}>` : "",
     modes.insert ? `${CSI}4l` : "",
@@ -54,19 +53,24 @@ function keys(modes: ModeTracker): string[] {
   return [...[...modes.keyResources].map((resource) => `${CSI}>${resource}m`), modes.keyFormat ? `${CSI}>4f` : ""];
 }
 
-/** Leaves the alternate screen; each screen has keyboard flags of its own. */
-function screen(modes: ModeTracker): string {
-  const { main, alternate } = modes.kitty;
-  const alternateKeys = kittyKeys(alternate);
-  if (modes.alternate !== undefined) return `${alternateKeys}${CSI}?${modes.alternate}l${kittyKeys(main)}`;
-  return `${alternateKeys === "" ? "" : `${CSI}?1049h${alternateKeys}${CSI}?1049l`}${kittyKeys(main)}`;
+/**
+ * Leaves the alternate screen; each screen has keyboard flags of its own. Origin mode and margins
+ * send the cursor home: while mode 1049 is on that does no harm, because leaving it puts the
+ * cursor back.
+ */
+function screen(modes: ModeTracker): string[] {
+  const alternateKeys = kittyKeys(modes.kitty.alternate);
+  const mainKeys = kittyKeys(modes.kitty.main);
+  if (modes.alternate === 1049) return [alternateKeys, put(modes, 6), modes.margins ? `${CSI}r` : "", `${CSI}?1049l`, mainKeys];
+  if (modes.alternate !== undefined) return [alternateKeys, `${CSI}?${modes.alternate}l`, mainKeys, geometry(modes)];
+  return [alternateKeys === "" ? "" : `${CSI}?1049h${alternateKeys}${CSI}?1049l`, mainKeys, geometry(modes)];
 }
 
 function kittyKeys(keys: KittyKeys): string {
   return `${keys.pushed > 0 ? `${CSI}<${keys.pushed}u` : ""}${keys.set ? `${CSI}=0u` : ""}`;
 }
 
-/** Origin mode and margins. Both send the cursor home: it is kept where that is possible. */
+/** Origin mode and margins on the main screen. The cursor is kept where that is possible. */
 function geometry(modes: ModeTracker): string {
   if (modes.privateModes.has(6)) return `${CSI}?6l${modes.margins ? `${CSI}r` : ""}${CSI}999;1H`;
   return modes.margins ? `${ESC}7${CSI}r${ESC}8` : "";
