@@ -210,7 +210,7 @@ function resolverProblems(plan: NetworkPlan): NetworkProblem[] {
     {
       code: "no_resolver",
       message: "No DNS server was found that sprites can use: names do not resolve in them.",
-      fix: "Name one in network.resolvers, for example the router's address.",
+      fix: "Name one in network.dns, for example the router's address.",
     },
   ];
 }

@@ -80,11 +80,14 @@ export interface NetworkOptions {
   home: string;
   layout: NetworkLayout;
   /**
-   * Range the links between host and slots are cut from, `a.b.c.d/n`, n ≤ 28. Left out: the first
-   * of a few /16 ranges that this host does not use.
+   * Range the links between host and slots are cut from, `a.b.c.d/n`, n ≤ 28. Left out or
+   * 10.118.0.0/16: the first of a few /16 ranges that this host does not use, beginning there.
    */
   subnet?: string | undefined;
-  /** uid and gid of the slot with index 0. Default 2000000. */
+  /**
+   * uid and gid of the slot with index 0. A home that does not get the first range of the list has
+   * its users 10000 higher for each range before its own. Default 2000000.
+   */
   uidBase?: number | undefined;
   /** Slots kept ready. Default 4. */
   spare?: number | undefined;

@@ -46,6 +46,7 @@ describe("a slot's plan", () => {
     expect(slots[999]).toMatchObject({ hostAddress: "10.118.15.157", slotAddress: "10.118.15.158", uid: 2_000_999 });
     expect(new Set(slots.flatMap((slot) => [slot.hostAddress, slot.slotAddress])).size).toBe(2000);
     expect(() => planSlot(plan, range("10.118.0.0/28"), 4)).toThrow(VmmError);
+    expect(planSlot(plan, range("10.120.0.0/16"), 3).uid, "another home's users").toBe(2_020_003);
   });
 
   it("[NET-3] the host dials a slot at its own address", () => {
@@ -70,12 +71,12 @@ describe("settings", () => {
     ["too small", { subnet: "10.0.0.0/28" }],
     ["network.uid_base", { uidBase: 0 }],
     ["network.uid_base", { uidBase: 1.5 }],
-    ["network.slots_max", { max: 0 }],
-    ["network.slots_max", { max: 10_000 }],
-    ["network.spare", { spare: 5, max: 4 }],
-    ["network.connections_max", { connectionsMax: Number.NaN }],
-    ["network.resolvers", { resolvers: ["127.0.0.53"] }],
-    ["network.resolvers", { resolvers: ["1.1.1.1\naccept"] }],
+    ["the limit of slots", { max: 0 }],
+    ["the limit of slots", { max: 10_000 }],
+    ["network.spare_slots", { spare: 5, max: 4 }],
+    ["the limit of connections", { connectionsMax: Number.NaN }],
+    ["network.dns", { resolvers: ["127.0.0.53"] }],
+    ["network.dns", { resolvers: ["1.1.1.1\naccept"] }],
     ["network.allowed_private", { allowedPrivate: ["192.168.1.0/24 }"] }],
     ["MAC", { layout: { ...LAYOUT, user: { ...LAYOUT.user, guestMac: "no" } } }],
     ["end in 01", { layout: { ...LAYOUT, user: { ...LAYOUT.user, guestMac: "52:54:00:00:75:01" } } }],
@@ -97,7 +98,7 @@ describe("settings", () => {
     const plan = planOf({ allowedPrivate: ["10.118.7.0/24", "100.64.0.0/10"] });
     expect(plan.allowedPrivate).toEqual(["10.118.7.0/24", "100.64.0.0/10"]);
     expect(plan.subnets.map(formatRange)).not.toContain("10.118.0.0/16");
-    expect(() => planOf({ subnet: "10.118.0.0/16", allowedPrivate: ["10.0.0.0/8"] })).toThrow("network.subnet");
+    expect(() => planOf({ subnet: "10.50.0.0/16", allowedPrivate: ["10.0.0.0/8"] })).toThrow("network.subnet");
   });
 });
 
@@ -107,6 +108,10 @@ describe("choosing a range", () => {
     const uses = [use("10.118.3.0/24"), use("10.119.0.1/32", "address"), use("10.120.0.0/14")];
     expect(usableSubnets(planOf(), uses).map(formatRange)).toEqual(["172.29.0.0/16", "172.30.0.0/16", "198.18.0.0/16", "198.19.0.0/16"]);
     expect(usableSubnets(planOf(), [use("10.0.0.0/8"), use("172.16.0.0/12"), use("198.18.0.0/15")])).toEqual([]);
+  });
+
+  it("[NET-5] the first of the list is no choice of the operator's", () => {
+    expect(usableSubnets(planOf({ subnet: "10.118.0.0/16" }), [use("10.118.0.0/16")]).map(formatRange)[0]).toBe("10.119.0.0/16");
   });
 
   it("[NET-5] never takes the range of a resolver", () => {

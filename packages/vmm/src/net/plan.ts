@@ -26,6 +26,7 @@ const ADDRESSES_PER_SLOT = 4;
 /** Four digits fit into an interface name beside the home's hash. */
 const SLOTS_MAX = 9999;
 const UID_MAX = 2 ** 31 - 1;
+const UIDS_PER_HOME = 10_000;
 const RESOLVERS_MAX = 8;
 
 /** Ranges tried in this order when none is configured: rarely used ones first. */
@@ -93,15 +94,16 @@ export function planNetwork(options: NetworkOptions & { resolvers: readonly stri
   if (!path.isAbsolute(options.home)) fail("the home must be an absolute path");
   const layout = checkLayout(options.layout);
   const allowedPrivate = (options.allowedPrivate ?? []).map(checkAllowedPrivate);
-  const subnets = (options.subnet === undefined ? DEFAULT_SUBNETS : [options.subnet]).map(checkSubnet);
+  const subnetConfigured = options.subnet !== undefined && options.subnet !== DEFAULT_SUBNETS[0];
+  const subnets = (options.subnet === undefined || !subnetConfigured ? DEFAULT_SUBNETS : [options.subnet]).map(checkSubnet);
   const usable = subnets.filter((subnet) => !allowedPrivate.some((range) => rangesOverlap(range, subnet)));
   if (usable.length === 0) fail("network.subnet overlaps with network.allowed_private: choose another range for it");
   const resolvers = options.resolvers.map(checkResolver);
-  if (resolvers.length > RESOLVERS_MAX) fail(`network.resolvers has more than ${RESOLVERS_MAX} entries`);
+  if (resolvers.length > RESOLVERS_MAX) fail(`network.dns has more than ${RESOLVERS_MAX} entries`);
   const smallest = Math.max(...usable.map((subnet) => subnet.prefixLength));
-  const max = checkInteger("network.slots_max", options.max ?? 1000, 1, SLOTS_MAX);
+  const max = checkInteger("the limit of slots", options.max ?? 1000, 1, SLOTS_MAX);
   if (max > rangeSize(smallest) / ADDRESSES_PER_SLOT) {
-    fail(`network.subnet is too small for ${max} slots: take a larger range or lower network.slots_max`);
+    fail(`network.subnet is too small for ${max} slots: take a larger range`);
   }
   return {
     homeId: createHash("sha256").update(path.resolve(options.home)).digest("hex").slice(0, 8),
@@ -109,13 +111,13 @@ export function planNetwork(options: NetworkOptions & { resolvers: readonly stri
     managementMac: hostSideMac(layout.management.guestMac),
     gatewayMac: hostSideMac(layout.user.guestMac),
     subnets: usable,
-    subnetConfigured: options.subnet !== undefined,
-    uidBase: checkInteger("network.uid_base", options.uidBase ?? 2_000_000, 1000, UID_MAX - SLOTS_MAX),
-    spare: checkInteger("network.spare", options.spare ?? 4, 0, max),
+    subnetConfigured,
+    uidBase: checkInteger("network.uid_base", options.uidBase ?? 2_000_000, 1000, UID_MAX - DEFAULT_SUBNETS.length * UIDS_PER_HOME),
+    spare: checkInteger("network.spare_slots", options.spare ?? 4, 0, max),
     max,
     allowedPrivate: allowedPrivate.map(formatRange),
     resolvers,
-    connectionsMax: checkInteger("network.connections_max", options.connectionsMax ?? 16_384, 1, 1_000_000),
+    connectionsMax: checkInteger("the limit of connections", options.connectionsMax ?? 16_384, 1, 1_000_000),
   };
 }
 
@@ -123,14 +125,17 @@ export function planNetwork(options: NetworkOptions & { resolvers: readonly stri
 export function planSlot(plan: NetworkPlan, subnet: Ipv4Range, index: number): SlotPlan {
   checkInteger("slot index", index, 0, Math.min(SLOTS_MAX, rangeSize(subnet.prefixLength) / ADDRESSES_PER_SLOT - 1));
   const first = subnet.first + index * ADDRESSES_PER_SLOT;
+  // Homes on one host differ in their range; so they do in their users.
+  const home = Math.max(0, DEFAULT_SUBNETS.indexOf(formatRange(subnet)));
+  const uid = plan.uidBase + home * UIDS_PER_HOME + index;
   return {
     index,
     netns: `sprited-${plan.homeId}-${index}`,
     hostLink: `${hostLinkPrefix(plan)}${index}`,
     hostAddress: formatIpv4(first + 1),
     slotAddress: formatIpv4(first + 2),
-    uid: plan.uidBase + index,
-    gid: plan.uidBase + index,
+    uid,
+    gid: uid,
   };
 }
 
@@ -223,7 +228,7 @@ function checkAllowedPrivate(text: string): Ipv4Range {
 function checkResolver(text: string): string {
   const address = tryParseIpv4(text);
   if (address === undefined || !isUsableResolver(address)) {
-    return fail("an entry of network.resolvers is not an IPv4 address that guests can be sent to");
+    return fail("an entry of network.dns is not an IPv4 address that guests can be sent to");
   }
   return formatIpv4(address);
 }

@@ -217,7 +217,7 @@ export class SlotPool implements OpenNetworkSlots {
     }
     this.#worker = undefined;
     for (const waiter of this.#waiters.splice(0)) {
-      waiter.reject(new VmmError("vmm_network", `all ${this.#max} network slots are in use; stop a sprite or raise network.slots_max`));
+      waiter.reject(new VmmError("vmm_network", `all ${this.#max} network slots are in use; stop a sprite to free one`));
     }
   }
 

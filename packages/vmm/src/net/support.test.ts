@@ -12,7 +12,7 @@ describe("support", () => {
   it("[NET-23] names the first reason and what to do", () => {
     expect(networkSupport({ ...good, uid: 1000 })).toContain("root");
     expect(networkSupport({ ...good, missingPrograms: ["nft", "ip"] })).toBe(
-      "Sprites have no network, because nft, ip cannot be found (Debian: apt install nftables iproute2).",
+      "nft, ip cannot be found (Debian: apt install nftables iproute2)",
     );
     expect(networkSupport({ ...good, hasTun: false })).toContain("modprobe tun");
   });

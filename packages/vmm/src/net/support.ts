@@ -26,14 +26,14 @@ export interface NetworkFacts {
   hasTun: boolean;
 }
 
-/** Undefined when slots can be made; otherwise one sentence why not. */
+/** Undefined when slots can be made; otherwise why not, to follow `sprites have no network: `. */
 export function networkSupport(facts: NetworkFacts): string | undefined {
-  if (facts.uid !== 0) return "Sprites have no network, because network namespaces and taps can be made only by root.";
+  if (facts.uid !== 0) return "network namespaces and taps can be made only by root";
   if (facts.missingPrograms.length > 0) {
     const packages = [...new Set(facts.missingPrograms.map((program) => PROGRAMS[program] ?? program))];
-    return `Sprites have no network, because ${facts.missingPrograms.join(", ")} cannot be found (Debian: apt install ${packages.join(" ")}).`;
+    return `${facts.missingPrograms.join(", ")} cannot be found (Debian: apt install ${packages.join(" ")})`;
   }
-  if (!facts.hasTun) return `Sprites have no network, because ${TUN_DEVICE} is missing (modprobe tun).`;
+  if (!facts.hasTun) return `${TUN_DEVICE} is missing (modprobe tun)`;
   return undefined;
 }
 
