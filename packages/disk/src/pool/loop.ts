@@ -4,7 +4,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
-import { run, RunError, Scope } from "@sprited/base";
+import { ignore, run, RunError, Scope } from "@sprited/base";
 import { asDiskError } from "../clone/fs-error.ts";
 import { DiskError } from "../errors.ts";
 import { isTempName, syncDirectory, syncFile, tempBeside } from "../layout/atomic.ts";
@@ -43,11 +43,13 @@ async function removeHalfMade(file: string): Promise<void> {
 export async function mountPoolFile(file: string, directory: string, signal: AbortSignal | undefined): Promise<void> {
   await using scope = new Scope("mounting the pool");
   try {
-    // One that a killed start left attached is taken again (nooverlap). Direct I/O: without it every page of a disk would be cached twice, in the pool and below it.
-    const { stdout } = await run("losetup", ["--find", "--show", "--nooverlap", "--direct-io=on", file], { signal });
+    // One that a killed start left attached is taken again.
+    const { stdout } = await run("losetup", ["--find", "--show", "--nooverlap", file], { signal });
     const device = stdout.trim();
     // Once mounted, this marks the device to go away with the mount; otherwise it goes away now.
     scope.defer("the loop device", async () => void (await run("losetup", ["--detach", device])));
+    // Without direct I/O every page of a disk is cached twice, in the pool and below it.
+    await run("losetup", ["--direct-io=on", device], { signal }).catch(ignore("the disk below cannot: more memory is used, all else is the same"));
     await run("mount", ["-t", "xfs", "-o", MOUNT_OPTIONS, device, directory], { signal });
   } catch (error) {
     throw poolError("mounting the pool file", error);
