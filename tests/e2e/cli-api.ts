@@ -60,7 +60,9 @@ export class CliApi {
       this.requests.push({ method: "UPGRADE", url: request.url ?? "", headers: request.headers });
       const refusal = this.#refusal(request);
       if (refusal) {
-        socket.end(`HTTP/1.1 ${refusal.status} No\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(refusal.body)}\r\nConnection: close\r\n\r\n${refusal.body}`);
+        socket.end(
+          `HTTP/1.1 ${refusal.status} No\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(refusal.body)}\r\nConnection: close\r\n\r\n${refusal.body}`,
+        );
         return;
       }
       this.#sockets.handleUpgrade(request, socket, head, (client) => this.#exec(client, new URL(request.url ?? "", this.url)));
@@ -97,7 +99,8 @@ export class CliApi {
   }
 
   #refusal(request: IncomingMessage): { status: number; body: string } | undefined {
-    if (request.headers.authorization !== `Bearer ${TOKEN}`) return { status: 401, body: '{"error":"unauthorized","message":"the token is not valid"}' };
+    if (request.headers.authorization !== `Bearer ${TOKEN}`)
+      return { status: 401, body: '{"error":"unauthorized","message":"the token is not valid"}' };
     const name = decodeURIComponent(/^\/v1\/sprites\/([^/?]+)/.exec(request.url ?? "")?.[1] ?? "");
     if (!this.sprites.has(name)) return { status: 404, body: '{"error":"sprite_not_found","message":"there is no sprite of this name"}' };
     return this.refusals.shift();
@@ -106,15 +109,18 @@ export class CliApi {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.requests.push({ method: request.method ?? "", url: request.url ?? "", headers: request.headers });
     const url = new URL(request.url ?? "", this.url);
-    const json = (status: number, body: unknown): void => void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    const json = (status: number, body: unknown): void =>
+      void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     if (request.headers.authorization !== `Bearer ${TOKEN}`) return json(401, { error: "unauthorized", message: "the token is not valid" });
     if (url.pathname === "/v1/organization") return json(200, { organization: { slug: "default", sprites_enabled: true } });
-    if (url.pathname === "/v1/sprites") return request.method === "POST" ? this.#create(await bodyOf(request), json) : this.#list(request, url, response, json);
+    if (url.pathname === "/v1/sprites")
+      return request.method === "POST" ? this.#create(await bodyOf(request), json) : this.#list(request, url, response, json);
     const [, name = "", rest = ""] = /^\/v1\/sprites\/([^/]+)(.*)$/.exec(url.pathname) ?? [];
     const sprite = this.sprites.get(decodeURIComponent(name));
     if (!sprite) return json(404, { error: "sprite_not_found", message: "there is no sprite of this name" });
     if (rest === "/exec" && request.method === "POST") return this.#execPost(request, response, url);
-    if (rest === "/exec") return json(200, { sessions: this.terminals.map((session) => ({ id: session.id, command: session.argv.join(" "), tty: true })) });
+    if (rest === "/exec")
+      return json(200, { sessions: this.terminals.map((session) => ({ id: session.id, command: session.argv.join(" "), tty: true })) });
     if (request.method === "DELETE") {
       this.sprites.delete(sprite.name);
       return void response.writeHead(204).end();
@@ -145,12 +151,26 @@ export class CliApi {
     // Pages of two, so that the client has to turn them.
     const from = Number(url.searchParams.get("continuation_token") ?? 0);
     const more = rows.length > from + 2;
-    json(200, { sprites: rows.slice(from, from + 2).map((row) => this.#object(row)), has_more: more, next_continuation_token: more ? String(from + 2) : null });
+    json(200, {
+      sprites: rows.slice(from, from + 2).map((row) => this.#object(row)),
+      has_more: more,
+      next_continuation_token: more ? String(from + 2) : null,
+    });
   }
 
   #object(row: SpriteRow): Record<string, unknown> {
     const { name, status, labels, url_auth } = row;
-    return { id: `id-${name}`, name, organization: "default", status, labels, url: `http://${name}.sprites.test`, url_settings: { auth: url_auth }, created_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z" };
+    return {
+      id: `id-${name}`,
+      name,
+      organization: "default",
+      status,
+      labels,
+      url: `http://${name}.sprites.test`,
+      url_settings: { auth: url_auth },
+      created_at: "2026-01-01T00:00:00Z",
+      updated_at: "2026-01-01T00:00:00Z",
+    };
   }
 
   #exec(client: WebSocket, url: URL): void {
@@ -203,7 +223,9 @@ export class CliApi {
 
   #spawn(url: URL): ChildProcess {
     const [program = "", ...args] = url.searchParams.getAll("cmd");
-    const env = Object.fromEntries(url.searchParams.getAll("env").map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]));
+    const env = Object.fromEntries(
+      url.searchParams.getAll("env").map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+    );
     const child = spawn(program, args, { cwd: url.searchParams.get("dir") ?? "/", env: { PATH: "/usr/bin:/bin", ...env }, stdio: "pipe" });
     child.stdin.on("error", () => {}); // the command ended without reading its input
     if (url.searchParams.get("stdin") !== "true") child.stdin.end();
@@ -254,7 +276,16 @@ export class CliApi {
 }
 
 function sessionInfo(id: string, argv: readonly string[], tty: boolean): string {
-  return JSON.stringify({ type: "session_info", session_id: id, command: argv.join(" "), created: 1_780_000_000, cols: 80, rows: 24, is_owner: true, tty });
+  return JSON.stringify({
+    type: "session_info",
+    session_id: id,
+    command: argv.join(" "),
+    created: 1_780_000_000,
+    cols: 80,
+    rows: 24,
+    is_owner: true,
+    tty,
+  });
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

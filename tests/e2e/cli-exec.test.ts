@@ -26,7 +26,8 @@ describe.each([
   ["WebSocket", [] as string[]],
   ["HTTP", ["--http-post"]],
 ])("exec over %s", (_, flags) => {
-  const exec = (args: readonly string[], options: Parameters<CliHome["run"]>[1] = {}): ReturnType<CliHome["run"]> => home.run(["exec", "-s", "dev", ...flags, ...args], options);
+  const exec = (args: readonly string[], options: Parameters<CliHome["run"]>[1] = {}): ReturnType<CliHome["run"]> =>
+    home.run(["exec", "-s", "dev", ...flags, ...args], options);
 
   test("[CLI-20] arguments arrive unchanged, whatever they look like", async () => {
     const words = ["-s", "--tty", "a b", "$HOME", "", "*", "ü€", "--"];
@@ -60,7 +61,17 @@ describe.each([
   test("[CLI-22] standard output and error stay apart; 8 MB arrive complete at a slow reader", async () => {
     const result = await exec(["sh", "-c", "echo out; echo err >&2"]);
     expect(result).toMatchObject({ out: "out\n", err: "err\n" });
-    const child = home.start(["exec", "-s", "dev", ...flags, "--no-stdin", "--", "sh", "-c", "head -c 8000000 /dev/zero | tr '\\0' x; echo end"]);
+    const child = home.start([
+      "exec",
+      "-s",
+      "dev",
+      ...flags,
+      "--no-stdin",
+      "--",
+      "sh",
+      "-c",
+      "head -c 8000000 /dev/zero | tr '\\0' x; echo end",
+    ]);
     const hash = createHash("sha256");
     let bytes = 0;
     child.stdout?.on("data", (data: Buffer) => {
@@ -71,7 +82,11 @@ describe.each([
     });
     const [code] = (await once(child, "close")) as [number];
     expect({ code, bytes }).toEqual({ code: 0, bytes: 8_000_004 });
-    expect(hash.digest("hex")).toBe(createHash("sha256").update(`${"x".repeat(8_000_000)}end\n`).digest("hex"));
+    expect(hash.digest("hex")).toBe(
+      createHash("sha256")
+        .update(`${"x".repeat(8_000_000)}end\n`)
+        .digest("hex"),
+    );
   });
 
   test.each([
@@ -96,7 +111,9 @@ describe.each([
   test("[CLI-8] an unknown sprite and a bad token are said in two lines", async () => {
     const ghost = await home.run(["exec", "-s", "ghost", ...flags, "true"]);
     expect(ghost.code).toBe(1);
-    expect(ghost.err).toBe("error: There is no sprite of this name.\n`sprite list` shows the sprites there are, `sprite create NAME` makes one.\n");
+    expect(ghost.err).toBe(
+      "error: There is no sprite of this name.\n`sprite list` shows the sprites there are, `sprite create NAME` makes one.\n",
+    );
     const stranger = await exec(["true"], { env: { SPRITE_TOKEN: "wrong" } });
     expect(stranger.err).toContain("error: The token is not valid.");
   });
@@ -108,7 +125,15 @@ describe("exec", () => {
   });
 
   test("[CLI-24] an interrupt goes to the command, whose exit code counts", async () => {
-    const child = home.start(["exec", "-s", "dev", "--", "sh", "-c", "trap 'echo got it; exit 5' INT; echo ready; while :; do sleep 0.05; done"]);
+    const child = home.start([
+      "exec",
+      "-s",
+      "dev",
+      "--",
+      "sh",
+      "-c",
+      "trap 'echo got it; exit 5' INT; echo ready; while :; do sleep 0.05; done",
+    ]);
     child.stdout?.on("data", (data: Buffer) => data.includes("ready") && child.kill("SIGINT"));
     expect(await collect(child)).toMatchObject({ code: 5, out: "ready\ngot it\n" });
     expect(api.signals).toEqual(["INT"]);
@@ -160,14 +185,26 @@ describe("exec", () => {
   test("[CLI-29] --tty without a terminal of our own: variables, size and Ctrl-D at the end of input", async () => {
     api.program = (session) => session.send(`size ${session.size.cols}x${session.size.rows}\r\n`);
     api.onInput = (session, data) => data.at(-1) === 4 && session.exit(3);
-    const result = await home.run(["exec", "-s", "dev", "--tty", "--env", "A=1", "bash"], { input: "ls\n", env: { TERM: "xterm-test", LANG: "C.UTF-8", COLORTERM: "truecolor" } });
+    const result = await home.run(["exec", "-s", "dev", "--tty", "--env", "A=1", "bash"], {
+      input: "ls\n",
+      env: { TERM: "xterm-test", LANG: "C.UTF-8", COLORTERM: "truecolor" },
+    });
     expect(result).toMatchObject({ code: 3, out: "size 80x24\r\n" });
     expect(api.terminals[0]?.input.toString()).toBe("ls\n\u0004");
     expect(api.terminals[0]?.env).toEqual(["TERM=xterm-test", "COLORTERM=truecolor", "LANG=C.UTF-8", "A=1"]);
   });
 
   test("[CLI-28] frames over HTTP are told apart although they arrive as one", async () => {
-    const result = await home.run(["exec", "-s", "dev", "--http-post", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo out$i; echo err$i >&2; done; exit 9"]);
+    const result = await home.run([
+      "exec",
+      "-s",
+      "dev",
+      "--http-post",
+      "--",
+      "sh",
+      "-c",
+      "for i in 1 2 3 4 5 6 7 8; do echo out$i; echo err$i >&2; done; exit 9",
+    ]);
     expect(result.code).toBe(9);
     expect(result.out).toBe([1, 2, 3, 4, 5, 6, 7, 8].map((number) => `out${number}\n`).join(""));
     expect(result.err).toBe([1, 2, 3, 4, 5, 6, 7, 8].map((number) => `err${number}\n`).join(""));

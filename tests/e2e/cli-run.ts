@@ -33,7 +33,10 @@ export class CliHome {
     return spawn(SPRITE, [...args], { env: { ...this.env, ...options.env }, cwd: options.cwd ?? this.dir, stdio: "pipe" });
   }
 
-  async run(args: readonly string[], options: { env?: Record<string, string>; cwd?: string; input?: string | Uint8Array } = {}): Promise<CliResult> {
+  async run(
+    args: readonly string[],
+    options: { env?: Record<string, string>; cwd?: string; input?: string | Uint8Array } = {},
+  ): Promise<CliResult> {
     const child = this.start(args, options);
     child.stdin?.on("error", () => {}); // ended without reading
     child.stdin?.end(options.input ?? "");

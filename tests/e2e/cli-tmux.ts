@@ -49,7 +49,7 @@ export class TmuxPane {
       ...before.map((line) => `echo '${line}'`),
       `stty -g >'${file("before")}'`,
       `sh -c 'echo $$ >"${file("pid")}"; exec "${SPRITE}" ${args}'`,
-      `echo $? >'${file("code.new")}'; stty -g >'${file("after")}'; mv '${file("code.new")}' '${file("code")}'`,
+      `echo $? >'${file("code.new")}'; stty -g >'${file("after")}'; stty -icanon min 0 time 2; cat >'${file("leftover")}'; mv '${file("code.new")}' '${file("code")}'`,
       "exec sleep 600",
     ];
     await writeFile(file("script"), script.join("\n"));
@@ -64,7 +64,7 @@ export class TmuxPane {
 
   /** Types raw bytes. */
   async bytes(text: string): Promise<void> {
-    await this.#tmux("send-keys", "-H", ...Buffer.from(text, "latin1").toString("hex").match(/../g) ?? []);
+    await this.#tmux("send-keys", "-H", ...(Buffer.from(text, "latin1").toString("hex").match(/../g) ?? []));
   }
 
   async resize(cols: number, rows: number): Promise<void> {
@@ -96,6 +96,11 @@ export class TmuxPane {
 
   async pid(): Promise<number> {
     return Number(await readFile(path.join(this.#home.dir, "pid"), "utf8"));
+  }
+
+  /** What the terminal had sent, or the user typed, and the command left unread. */
+  async leftover(): Promise<string> {
+    return readFile(path.join(this.#home.dir, "leftover"), "latin1");
   }
 
   /** Waits for the end of the command; its exit code and whether the settings are what they were. */

@@ -29,21 +29,54 @@ describe("command line", () => {
   test("[CLI-10] without a command the overview names every command and fits 80 columns", async () => {
     const result = await home.run([]);
     expect(result.code).toBe(0);
-    for (const name of ["create", "list", "use", "info", "destroy", "url", "config", "exec", "console", "attach", "api", "login", "logout", "org", "auth"]) {
+    for (const name of [
+      "create",
+      "list",
+      "use",
+      "info",
+      "destroy",
+      "url",
+      "config",
+      "exec",
+      "console",
+      "attach",
+      "api",
+      "login",
+      "logout",
+      "org",
+      "auth",
+    ]) {
       expect(result.out).toMatch(new RegExp(`^  ${name}\\b`, "m"));
     }
     expect(Math.max(...result.out.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);
   });
 
-  test.each(["create", "list", "use", "info", "destroy", "url", "url update", "config update", "exec", "console", "attach", "api", "login", "logout", "org", "org auth", "org list", "org logout", "auth setup"])(
-    "[CLI-10] help of %s has a usage line and fits 80 columns",
-    async (command) => {
-      const result = await home.run([...command.split(" "), "--help"]);
-      expect(result.code).toBe(0);
-      expect(result.out).toContain(`Usage: sprite ${command}`);
-      expect(Math.max(...result.out.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);
-    },
-  );
+  test.each([
+    "create",
+    "list",
+    "use",
+    "info",
+    "destroy",
+    "url",
+    "url update",
+    "config update",
+    "exec",
+    "console",
+    "attach",
+    "api",
+    "login",
+    "logout",
+    "org",
+    "org auth",
+    "org list",
+    "org logout",
+    "auth setup",
+  ])("[CLI-10] help of %s has a usage line and fits 80 columns", async (command) => {
+    const result = await home.run([...command.split(" "), "--help"]);
+    expect(result.code).toBe(0);
+    expect(result.out).toContain(`Usage: sprite ${command}`);
+    expect(Math.max(...result.out.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);
+  });
 
   test("[CLI-9] an unknown command ends with 2 and names the nearest one", async () => {
     const result = await home.run(["lst"]);
@@ -51,14 +84,17 @@ describe("command line", () => {
     expect(result.err).toBe('error: There is no command "lst".\nDid you mean `sprite list`?\n');
   });
 
-  test.each([[["list", "--nope"]], [["exec"]], [["--nope"]], [["create", "a", "--cpus", "0"]], [["exec", "--tty", "--http-post", "-s", "a", "true"]]])(
-    "[CLI-9] wrong usage ends with 2: %j",
-    async (args) => {
-      const result = await home.run(args);
-      expect(result.code).toBe(2);
-      expect(result.err.trimEnd().split("\n")).toHaveLength(2);
-    },
-  );
+  test.each([
+    [["list", "--nope"]],
+    [["exec"]],
+    [["--nope"]],
+    [["create", "a", "--cpus", "0"]],
+    [["exec", "--tty", "--http-post", "-s", "a", "true"]],
+  ])("[CLI-9] wrong usage ends with 2: %j", async (args) => {
+    const result = await home.run(args);
+    expect(result.code).toBe(2);
+    expect(result.err.trimEnd().split("\n")).toHaveLength(2);
+  });
 
   test("[CLI-8] with --json an error is one JSON object on standard error", async () => {
     const result = await home.run(["info", "-s", "ghost", "--json"]);
@@ -71,7 +107,9 @@ describe("command line", () => {
     await api.kill();
     const result = await home.run(["list"]);
     expect(result.code).toBe(1);
-    expect(result.err).toBe(`error: Cannot reach ${api.url}: nothing listens there.\nStart the server with \`npx sprited serve\`, or choose another with SPRITES_API_URL.\n`);
+    expect(result.err).toBe(
+      `error: Cannot reach ${api.url}: nothing listens there.\nStart the server with \`npx sprited serve\`, or choose another with SPRITES_API_URL.\n`,
+    );
     const exec = await home.run(["exec", "-s", "a", "true"]);
     expect(exec.err).toBe(result.err);
   });
@@ -91,9 +129,14 @@ describe("accounts", () => {
     const result = await home.run(["login"], { env: alone, input: `${TOKEN}\n` });
     expect(result).toMatchObject({ code: 0, out: `logged in to ${api.url} as organization default\n` });
     const file = path.join(home.dir, ".sprites/sprites.json");
-    expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ version: "1", current_selection: { url: api.url, org: "default" }, urls: { [api.url]: { orgs: { default: { name: "default", use_keyring: false } } } } });
+    expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({
+      version: "1",
+      current_selection: { url: api.url, org: "default" },
+      urls: { [api.url]: { orgs: { default: { name: "default", use_keyring: false } } } },
+    });
     expect(await readFile(file, "utf8")).not.toContain("s3cret");
-    for (const name of ["sprites.json", "tokens.json"]) expect((await stat(path.join(home.dir, ".sprites", name))).mode & 0o777).toBe(0o600);
+    for (const name of ["sprites.json", "tokens.json"])
+      expect((await stat(path.join(home.dir, ".sprites", name))).mode & 0o777).toBe(0o600);
     const list = await home.run(["org", "list"], { env: alone });
     expect(list.out).toMatch(/\* +default +http:\/\/127\.0\.0\.1:\d+ +stored by login/);
     expect(list.out).not.toContain("s3cret");
@@ -167,14 +210,40 @@ describe("sprites", () => {
     await waitFor("the last change", { timeoutMs: 10_000 }, () => seen.includes("destroyed"));
     child.kill("SIGINT");
     await ended;
-    expect(seen.trim().split("\n").map((line) => line.replace(/^\S+ /, ""))).toEqual(["one cold", "one running", "one destroyed"]);
+    expect(
+      seen
+        .trim()
+        .split("\n")
+        .map((line) => line.replace(/^\S+ /, "")),
+    ).toEqual(["one cold", "one running", "one destroyed"]);
   });
 
   test("[CLI-14] create sends what was asked for, wakes the sprite, and prints the times", async () => {
-    const result = await home.run(["create", "dev", "--label", "a", "--label", "b", "--cpus", "2", "--ram-mb", "4096", "--storage-gb", "20", "--image", "minimal", "--skip-console"]);
+    const result = await home.run([
+      "create",
+      "dev",
+      "--label",
+      "a",
+      "--label",
+      "b",
+      "--cpus",
+      "2",
+      "--ram-mb",
+      "4096",
+      "--storage-gb",
+      "20",
+      "--image",
+      "minimal",
+      "--skip-console",
+    ]);
     expect(result.code).toBe(0);
     expect(result.out).toMatch(/^created dev in \d+\.\d+ s; ready after \d+\.\d+ s\n$/);
-    expect(api.sprites.get("dev")?.body).toEqual({ name: "dev", labels: ["a", "b"], image: "minimal", config: { cpus: 2, ram_mb: 4096, storage_gb: 20 } });
+    expect(api.sprites.get("dev")?.body).toEqual({
+      name: "dev",
+      labels: ["a", "b"],
+      image: "minimal",
+      config: { cpus: 2, ram_mb: 4096, storage_gb: 20 },
+    });
     expect(api.requests.at(-1)).toMatchObject({ method: "UPGRADE", url: expect.stringContaining("cmd=true") as string });
   });
 
@@ -191,7 +260,9 @@ describe("sprites", () => {
     api.refusals = [{ status: 500, body: '{"error":"disk_damaged","message":"the disk is damaged"}' }];
     const result = await home.run(["create", "dev"]);
     expect(result.code).toBe(1);
-    expect(result.err).toBe("error: dev was created but did not start: the disk is damaged\nTry `sprite console -s dev`, or `sprite destroy dev`.\n");
+    expect(result.err).toBe(
+      "error: dev was created but did not start: the disk is damaged\nTry `sprite console -s dev`, or `sprite destroy dev`.\n",
+    );
   });
 
   test("[CLI-5][CLI-16] use writes .sprite, which commands of the directory follow", async () => {
@@ -227,7 +298,9 @@ describe("sprites", () => {
 
   test("[CLI-17] api calls with curl; the token is in no argument list and input stays free", async () => {
     api.add("dev");
-    const result = await home.run(["api", "/v1/sprites", "--", "-X", "POST", "-d", "@-", "-H", "content-type: application/json"], { input: '{"name":"made"}' });
+    const result = await home.run(["api", "/v1/sprites", "--", "-X", "POST", "-d", "@-", "-H", "content-type: application/json"], {
+      input: '{"name":"made"}',
+    });
     expect(result.code).toBe(0);
     expect(api.sprites.has("made")).toBe(true);
     expect((await home.run(["api", "-s", "dev", "/"])).out).toContain('"name":"dev"');

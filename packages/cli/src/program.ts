@@ -35,7 +35,12 @@ async function run(argv: readonly string[]): Promise<number> {
 async function dispatch(argv: readonly string[]): Promise<number> {
   const line = splitCommandLine(argv);
   const wrong = line.unknown.find((flag) => flag !== "-h" && flag !== "--help");
-  if (wrong !== undefined) throw new CliError(`The flag ${wrong} is not known, or its value is missing.`, { hint: "`sprite --help` shows what there is.", exitCode: EXIT_USAGE, code: "usage" });
+  if (wrong !== undefined)
+    throw new CliError(`The flag ${wrong} is not known, or its value is missing.`, {
+      hint: "`sprite --help` shows what there is.",
+      exitCode: EXIT_USAGE,
+      code: "usage",
+    });
   const helpFor = line.command === "help" || line.unknown.length > 0;
   const word = line.command === "help" ? line.rest[0] : line.command;
   if (word === undefined) {

@@ -77,7 +77,13 @@ function send(address: ApiAddress, call: Call, options: { accept: string; timeou
   };
   return new Promise((resolve, reject) => {
     const request: ClientRequest = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, init, resolve);
-    const timer = setTimeout(() => request.destroy(new ConnectionError("timeout", `${address.apiUrl} did not answer within ${Math.round(options.timeoutMs / 1000)} s`)), options.timeoutMs);
+    const timer = setTimeout(
+      () =>
+        request.destroy(
+          new ConnectionError("timeout", `${address.apiUrl} did not answer within ${Math.round(options.timeoutMs / 1000)} s`),
+        ),
+      options.timeoutMs,
+    );
     request.on("close", () => clearTimeout(timer));
     request.on("response", () => options.accept.includes("ndjson") && clearTimeout(timer));
     request.on("error", (cause) => reject(asConnectionError(cause, address.apiUrl)));

@@ -59,7 +59,11 @@ export async function getSprite(address: ApiAddress, name: string): Promise<Spri
   return readSprite(await callApi(address, { method: "GET", path: spritePath(name) }));
 }
 
-export async function updateSprite(address: ApiAddress, name: string, change: { url_settings: Record<string, string> }): Promise<SpriteInfo> {
+export async function updateSprite(
+  address: ApiAddress,
+  name: string,
+  change: { url_settings: Record<string, string> },
+): Promise<SpriteInfo> {
   const answer = await callApi(address, { method: "PUT", path: spritePath(name), body: change });
   return readSprite({ name, ...(isObject(answer) ? answer : {}) });
 }
@@ -74,7 +78,8 @@ export async function listSprites(address: ApiAddress, prefix: string | undefine
   let continuation: string | undefined;
   for (let page = 0; page < PAGES_MAX; page++) {
     const answer = await callApi(address, { method: "GET", path: listPath({ prefix, continuation }) });
-    if (!isObject(answer) || !Array.isArray(answer["sprites"])) throw new ConnectionError("bad_answer", "the list of sprites is not of this API");
+    if (!isObject(answer) || !Array.isArray(answer["sprites"]))
+      throw new ConnectionError("bad_answer", "the list of sprites is not of this API");
     sprites.push(...answer["sprites"].map(readSprite));
     continuation = answer["has_more"] === true ? text(answer["next_continuation_token"]) : undefined;
     if (continuation === undefined) return sprites;
@@ -102,7 +107,9 @@ export async function listSessions(address: ApiAddress, name: string): Promise<S
   const answer = await callApi(address, { method: "GET", path: `${spritePath(name)}/exec` });
   const sessions = isObject(answer) ? answer["sessions"] : undefined;
   if (!Array.isArray(sessions)) throw new ConnectionError("bad_answer", "the list of sessions is not of this API");
-  return sessions.filter(isObject).map((session) => ({ id: String(session["id"] ?? ""), command: text(session["command"]) ?? "", tty: session["tty"] === true }));
+  return sessions
+    .filter(isObject)
+    .map((session) => ({ id: String(session["id"] ?? ""), command: text(session["command"]) ?? "", tty: session["tty"] === true }));
 }
 
 export function listPath(query: { prefix?: string | undefined; continuation?: string | undefined }): string {

@@ -1,4 +1,5 @@
 /** `sprite api`: curl with the token of the chosen server. */
+// oxlint-disable-next-line house/no-raw-spawn -- curl takes over our input and output; run() of base is not for the CLI
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
@@ -27,17 +28,26 @@ export function build(context: CommandContext) {
       const url = apiAddress(server.apiUrl, path, flags.sprite);
       // `--` after the path is commander's to remove only when it comes first.
       const extra = curlOptions[0] === "--" ? curlOptions.slice(1) : curlOptions;
-      context.exitCode = await curl(["--silent", "--show-error", "--config", "/dev/fd/3", "--url", url, ...extra], `header = "Authorization: Bearer ${quoted(server.token)}"\n`);
+      context.exitCode = await curl(
+        ["--silent", "--show-error", "--config", "/dev/fd/3", "--url", url, ...extra],
+        `header = "Authorization: Bearer ${quoted(server.token)}"\n`,
+      );
     });
 }
 
 /** The URL to call. A whole URL is refused: the token is not for other servers. */
 export function apiAddress(apiUrl: string, path: string, sprite: string | undefined): string {
   if (/^[a-z][a-z0-9+.-]*:/i.test(path) || path.startsWith("//")) {
-    throw new CliError("Give a path, not a whole URL: the token must not go to another server.", { hint: "Choose the server with -o or SPRITES_API_URL.", exitCode: EXIT_USAGE, code: "usage" });
+    throw new CliError("Give a path, not a whole URL: the token must not go to another server.", {
+      hint: "Choose the server with -o or SPRITES_API_URL.",
+      exitCode: EXIT_USAGE,
+      code: "usage",
+    });
   }
   const absolute = path === "" || path.startsWith("/") || path.startsWith("?") ? path : `/${path}`;
-  return sprite === undefined ? `${apiUrl}${absolute}` : `${apiUrl}/v1/sprites/${encodeURIComponent(sprite)}${absolute === "/" ? "" : absolute}`;
+  return sprite === undefined
+    ? `${apiUrl}${absolute}`
+    : `${apiUrl}/v1/sprites/${encodeURIComponent(sprite)}${absolute === "/" ? "" : absolute}`;
 }
 
 /** A text inside double quotes of a curl config file. */

@@ -21,7 +21,10 @@ export function build(context: CommandContext) {
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (id, options) => {
       if (!process.stdin.isTTY || !process.stdout.isTTY) {
-        throw new CliError("Attaching needs a terminal on standard input and output.", { hint: "Run it in a terminal.", code: "no_terminal" });
+        throw new CliError("Attaching needs a terminal on standard input and output.", {
+          hint: "Run it in a terminal.",
+          code: "no_terminal",
+        });
       }
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const sessionId = id ?? (await onlySession(target));
@@ -33,7 +36,14 @@ async function onlySession(target: Target): Promise<string> {
   const sessions = (await listSessions(target.server, target.sprite)).filter((session) => session.tty);
   const [first, ...others] = sessions;
   if (first && others.length === 0) return first.id;
-  if (!first) throw new CliError(`${target.sprite} has no terminal session.`, { hint: `Open one with \`sprite console -s ${target.sprite}\`.`, code: "no_session" });
+  if (!first)
+    throw new CliError(`${target.sprite} has no terminal session.`, {
+      hint: `Open one with \`sprite console -s ${target.sprite}\`.`,
+      code: "no_session",
+    });
   const list = sessions.map(({ id, command }) => `${id} (${printable(command.replace(/\s+/g, " ")).slice(0, COMMAND_SHOWN)})`).join(", ");
-  throw new CliError(`${target.sprite} has several sessions: ${list}.`, { hint: "Name one: `sprite attach ID`.", code: "several_sessions" });
+  throw new CliError(`${target.sprite} has several sessions: ${list}.`, {
+    hint: "Name one: `sprite attach ID`.",
+    code: "several_sessions",
+  });
 }

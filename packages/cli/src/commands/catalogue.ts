@@ -34,37 +34,41 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
   [
     "Sprites",
     [
-      entry("create", [], "[name]", "make a sprite and open a console in it", () => import("./create.ts")),
-      entry("list", ["ls"], "", "show the sprites there are", () => import("./list.ts")),
-      entry("use", [], "[name]", "choose the sprite of this directory", () => import("./use.ts")),
-      entry("info", [], "", "show one sprite in full", () => import("./info.ts")),
-      entry("destroy", [], "[name]", "delete a sprite and everything on it", () => import("./destroy.ts")),
-      entry("url", [], "", "show or change who may open its URL", () => import("./url.ts")),
-      entry("config", [], "update", "change a sprite's settings", () => import("./config.ts")),
+      entry("create [name]", "make a sprite and open a console in it", () => import("./create.ts")),
+      entry("list, ls", "show the sprites there are", () => import("./list.ts")),
+      entry("use [name]", "choose the sprite of this directory", () => import("./use.ts")),
+      entry("info", "show one sprite in full", () => import("./info.ts")),
+      entry("destroy [name]", "delete a sprite and everything on it", () => import("./destroy.ts")),
+      entry("url", "show or change who may open its URL", () => import("./url.ts")),
+      entry("config update", "change a sprite's settings", () => import("./config.ts")),
     ],
   ],
   [
     "Work in a sprite",
     [
-      entry("exec", ["x"], "-- cmd…", "run a command", () => import("./exec.ts")),
-      entry("console", ["c"], "", "open a shell; Ctrl-\\ leaves it running", () => import("./console.ts")),
-      entry("attach", [], "[id]", "go back to a session that was left", () => import("./attach.ts")),
-      entry("api", [], "<path>", "call the API with curl", () => import("./api.ts")),
+      entry("exec, x -- cmd…", "run a command", () => import("./exec.ts")),
+      entry("console, c", "open a shell; Ctrl-\\ leaves it running", () => import("./console.ts")),
+      entry("attach [id]", "go back to a session that was left", () => import("./attach.ts")),
+      entry("api <path>", "call the API with curl", () => import("./api.ts")),
     ],
   ],
   [
     "Account",
     [
-      entry("login", [], "[api-url]", "store a token for a server", () => import("./login.ts")),
-      entry("logout", [], "", "remove all settings", () => import("./logout.ts")),
-      entry("org", ["orgs", "organizations", "o"], "auth|list|logout", "tokens of organizations", () => import("./org.ts")),
-      entry("auth", [], "setup", "store a token without questions", () => import("./auth.ts")),
+      entry("login [api-url]", "store a token for a server", () => import("./login.ts")),
+      entry("logout", "remove all settings", () => import("./logout.ts")),
+      entry("org, orgs, organizations, o auth|list|logout", "tokens of organizations", () => import("./org.ts")),
+      entry("auth setup", "store a token without questions", () => import("./auth.ts")),
     ],
   ],
 ]);
 
-function entry(name: string, aliases: readonly string[], usage: string, summary: string, load: () => Promise<CommandModule>): CatalogueEntry {
-  return { name, aliases, usage, summary, load };
+/** `line`: the name, its aliases after commas, then what follows it. */
+function entry(line: string, summary: string, load: () => Promise<CommandModule>): CatalogueEntry {
+  const words = line.split(" ");
+  const names = words.slice(0, words.findIndex((word) => !word.endsWith(",")) + 1).map((word) => word.replace(",", ""));
+  const [name = "", ...aliases] = names;
+  return { name, aliases, usage: words.slice(names.length).join(" "), summary, load };
 }
 
 /** The entry called `word`, by its name or an alias. */

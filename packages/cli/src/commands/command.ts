@@ -17,7 +17,11 @@ export function newCommand(name: string, summary: string, examples: readonly (re
     .description(summary)
     .helpOption("-h, --help", "show this help")
     .exitOverride()
-    .configureOutput({ writeErr: () => {}, outputError: () => {}, getOutHelpWidth: () => Math.min(process.stdout.columns || HELP_WIDTH, HELP_WIDTH) })
+    .configureOutput({
+      writeErr: () => {},
+      outputError: () => {},
+      getOutHelpWidth: () => Math.min(process.stdout.columns || HELP_WIDTH, HELP_WIDTH),
+    })
     .configureHelp({ styleTitle: (text) => styleText("bold", text, { validateStream: false }) });
   if (examples.length === 0) return command;
   const width = Math.max(...examples.map(([line]) => line.length));

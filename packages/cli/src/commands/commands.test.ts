@@ -43,7 +43,10 @@ describe("live list", () => {
     const known = new Map<string, SpriteInfo>([["a", readSprite({ name: "a", status: "cold", labels: ["x"] })]]);
     expect(applyLine(known, { type: "heartbeat", timestamp: "t" })).toBeUndefined();
     expect(applyLine(known, { type: "sprite", name: "a", status: "cold" })).toBeUndefined();
-    expect(applyLine(known, { name: "a", status: "running", timestamp: "t", org: {} })).toMatchObject({ deleted: false, sprite: { status: "running", labels: ["x"] } });
+    expect(applyLine(known, { name: "a", status: "running", timestamp: "t", org: {} })).toMatchObject({
+      deleted: false,
+      sprite: { status: "running", labels: ["x"] },
+    });
     expect(applyLine(known, { type: "sprite", name: "b" })).toMatchObject({ sprite: { name: "b" } });
     expect(applyLine(known, { type: "deleted", name: "a" })).toMatchObject({ deleted: true });
     expect([...known.keys()]).toEqual(["b"]);
@@ -65,7 +68,11 @@ describe("the console's script", () => {
       chmodSync(path.join(dir, shell), 0o755);
     }
     const [program = "", ...args] = SHELL_ARGV;
-    return execFileSync(program, args, { env: { PATH: dir, HOME: "/no/such/home", TERM: "xterm-256color", ...env }, encoding: "utf8", input: "echo fallback $0 $SHELL\n" }).trim();
+    return execFileSync(program, args, {
+      env: { PATH: dir, HOME: "/no/such/home", TERM: "xterm-256color", ...env },
+      encoding: "utf8",
+      input: "echo fallback $0 $SHELL\n",
+    }).trim();
   }
 
   test("[CLI-30] takes the first shell of the list that is there, as a login shell", () => {

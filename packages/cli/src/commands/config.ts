@@ -11,14 +11,20 @@ import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
 export function build(context: CommandContext) {
-  const update = newCommand("update", "Change settings of a sprite; what is not named stays.", [["sprite config update --url-auth public", "anyone may open the URL"]])
+  const update = newCommand("update", "Change settings of a sprite; what is not named stays.", [
+    ["sprite config update --url-auth public", "anyone may open the URL"],
+  ])
     .option("--url-auth <who>", "public (anyone) or sprite (only with a token)", decodeUrlAuth)
     .addOption(new Option("--private-access <who>", "who counts as having a right to it").choices(["admins", "org_users"] as const))
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (options) => {
       if (options.urlAuth === undefined && options.privateAccess === undefined) {
-        throw new CliError("Nothing to change.", { hint: "Name a setting: --url-auth or --private-access.", exitCode: EXIT_USAGE, code: "usage" });
+        throw new CliError("Nothing to change.", {
+          hint: "Name a setting: --url-auth or --private-access.",
+          exitCode: EXIT_USAGE,
+          code: "usage",
+        });
       }
       await updateUrlSettings({ ...context.flags, ...options }, { auth: options.urlAuth, private_access: options.privateAccess });
     });
@@ -28,7 +34,10 @@ export function build(context: CommandContext) {
 }
 
 /** Changes URL settings and says how they are now. */
-export async function updateUrlSettings(flags: GlobalFlags, settings: { auth: string | undefined; private_access?: string | undefined }): Promise<void> {
+export async function updateUrlSettings(
+  flags: GlobalFlags,
+  settings: { auth: string | undefined; private_access?: string | undefined },
+): Promise<void> {
   const target = await loadVerifiedTarget(flags);
   const named = Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined);
   const sprite = await found(target, updateSprite(target.server, target.sprite, { url_settings: Object.fromEntries(named) }));

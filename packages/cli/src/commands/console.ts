@@ -23,7 +23,10 @@ export function build(context: CommandContext) {
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (options) => {
       if (!process.stdin.isTTY || !process.stdout.isTTY) {
-        throw new CliError("A console needs a terminal on standard input and output.", { hint: "For scripts use `sprite exec -- command`.", code: "no_terminal" });
+        throw new CliError("A console needs a terminal on standard input and output.", {
+          hint: "For scripts use `sprite exec -- command`.",
+          code: "no_terminal",
+        });
       }
       context.exitCode = await openConsole(await loadVerifiedTarget({ ...context.flags, ...options }));
     });
@@ -35,7 +38,11 @@ export async function openConsole(target: Target): Promise<number> {
 }
 
 /** Shows a terminal session until it ends one way or another; returns the exit code. */
-export async function showTerminal(target: Target, makeWhat: (size: Size) => ExecWhat, options: { quietExit?: boolean } = {}): Promise<number> {
+export async function showTerminal(
+  target: Target,
+  makeWhat: (size: Size) => ExecWhat,
+  options: { quietExit?: boolean } = {},
+): Promise<number> {
   const { end, sessionId } = await runTerminal(target, makeWhat);
   const message = endMessage(end, target, sessionId);
   if (message !== undefined && !(options.quietExit && end.kind === "exit")) process.stderr.write(`${message}\n`);
@@ -43,7 +50,11 @@ export async function showTerminal(target: Target, makeWhat: (size: Size) => Exe
 }
 
 /** A command on a terminal of the given size, told what terminal the user has. */
-export function terminalCommand(argv: readonly string[], tty: Size, more: { env?: readonly string[]; dir?: string | undefined } = {}): ExecWhat {
+export function terminalCommand(
+  argv: readonly string[],
+  tty: Size,
+  more: { env?: readonly string[]; dir?: string | undefined } = {},
+): ExecWhat {
   return { kind: "command", argv, tty, stdin: true, dir: more.dir, env: envRecord([...terminalVariables(), ...(more.env ?? [])]) };
 }
 

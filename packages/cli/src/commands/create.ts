@@ -36,7 +36,13 @@ export function build(context: CommandContext) {
       const server = await loadVerifiedServer({ ...context.flags, ...options });
       using spinner = new Spinner();
       const startedMs = performance.now();
-      const wish = { labels: options.label ?? [], image: options.image, cpus: options.cpus, ramMb: options.ramMb, storageGb: options.storageGb };
+      const wish = {
+        labels: options.label ?? [],
+        image: options.image,
+        cpus: options.cpus,
+        ramMb: options.ramMb,
+        storageGb: options.storageGb,
+      };
       const sprite = await create(server, name ?? context.flags.sprite, wish, spinner);
       const target: Target = { server, sprite: sprite.name, fromFile: false };
       const madeMs = performance.now() - startedMs;
@@ -56,7 +62,12 @@ export function build(context: CommandContext) {
     });
 }
 
-async function create(server: Target["server"], name: string | undefined, wish: Omit<NewSprite, "name">, spinner: Spinner): Promise<SpriteInfo> {
+async function create(
+  server: Target["server"],
+  name: string | undefined,
+  wish: Omit<NewSprite, "name">,
+  spinner: Spinner,
+): Promise<SpriteInfo> {
   for (let attempt = 1; ; attempt++) {
     const chosen = name ?? randomName();
     spinner.show(`creating ${chosen}`);

@@ -20,9 +20,17 @@ export function build(context: CommandContext) {
     .action(async (name, options) => {
       const target = await loadVerifiedTarget({ ...context.flags, ...options }, name);
       if (!options.force) {
-        if (!process.stdin.isTTY) throw new CliError(`Will not destroy ${target.sprite} without being asked on a terminal.`, { hint: "Add --force.", code: "not_confirmed" });
+        if (!process.stdin.isTTY)
+          throw new CliError(`Will not destroy ${target.sprite} without being asked on a terminal.`, {
+            hint: "Add --force.",
+            code: "not_confirmed",
+          });
         const sprite = await found(target, getSprite(target.server, target.sprite));
-        if (!(await confirm(`Destroy ${sprite.name}${sprite.organization === undefined ? "" : ` of ${sprite.organization}`} and everything on it?`))) {
+        if (
+          !(await confirm(
+            `Destroy ${sprite.name}${sprite.organization === undefined ? "" : ` of ${sprite.organization}`} and everything on it?`,
+          ))
+        ) {
           throw new CliError("Nothing was destroyed.", { code: "not_confirmed" });
         }
       }

@@ -23,7 +23,12 @@ export function build(context: CommandContext) {
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (argv, options) => {
-      if (options.tty && options.httpPost) throw new CliError("--tty and --http-post exclude each other.", { hint: "Leave out one of them.", exitCode: EXIT_USAGE, code: "usage" });
+      if (options.tty && options.httpPost)
+        throw new CliError("--tty and --http-post exclude each other.", {
+          hint: "Leave out one of them.",
+          exitCode: EXIT_USAGE,
+          code: "usage",
+        });
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const { env = [], dir, stdin } = options;
       if (options.tty) {

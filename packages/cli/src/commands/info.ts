@@ -22,7 +22,9 @@ export function build(context: CommandContext) {
     .action(async (options) => {
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const sprite = await found(target, getSprite(target.server, target.sprite));
-      process.stdout.write(options.json ? `${JSON.stringify(sprite.raw, undefined, 2)}\n` : `${infoLines(sprite, Date.now()).join("\n")}\n`);
+      process.stdout.write(
+        options.json ? `${JSON.stringify(sprite.raw, undefined, 2)}\n` : `${infoLines(sprite, Date.now()).join("\n")}\n`,
+      );
     });
 }
 

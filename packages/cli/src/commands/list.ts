@@ -23,8 +23,16 @@ export function build(context: CommandContext) {
         return await watchSprites(server, { prefix: options.prefix, json: options.json === true });
       }
       const sprites = await listSprites(server, options.prefix);
-      if (options.json) process.stdout.write(`${JSON.stringify(sprites.map((sprite) => sprite.raw), undefined, 2)}\n`);
-      else if (sprites.length > 0) process.stdout.write(`${spriteTable(sprites, Date.now(), process.stdout.isTTY ? process.stdout.columns : undefined).join("\n")}\n`);
+      if (options.json)
+        process.stdout.write(
+          `${JSON.stringify(
+            sprites.map((sprite) => sprite.raw),
+            undefined,
+            2,
+          )}\n`,
+        );
+      else if (sprites.length > 0)
+        process.stdout.write(`${spriteTable(sprites, Date.now(), process.stdout.isTTY ? process.stdout.columns : undefined).join("\n")}\n`);
       else process.stderr.write(`${err("dim", "There are no sprites yet; `sprite create` makes one.")}\n`);
     });
 }

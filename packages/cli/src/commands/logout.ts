@@ -5,6 +5,8 @@ import { newCommand } from "./command.ts";
 
 export function build() {
   return newCommand("sprite logout", "Remove all stored tokens and settings. The files .sprite of directories stay.").action(() => {
-    process.stdout.write(removeAccounts(readEnvironment().settingsDir) ? "logged out; all settings are removed\n" : "there was nothing to remove\n");
+    process.stdout.write(
+      removeAccounts(readEnvironment().settingsDir) ? "logged out; all settings are removed\n" : "there was nothing to remove\n",
+    );
   });
 }

@@ -23,7 +23,9 @@ export function build(context: CommandContext) {
 }
 
 function auth(context: CommandContext) {
-  return newCommand("auth", "Add a token; its organization becomes the one that is used.", [["sprite org auth local", "the server on this machine"]])
+  return newCommand("auth", "Add a token; its organization becomes the one that is used.", [
+    ["sprite org auth local", "the server on this machine"],
+  ])
     .argument("[api-url|alias]", "URL of the API, the host of a known one, `local` or `sprites`")
     .option("--token <token>", "the token; others on this machine may see it in the process list")
     .option(ORG_FLAG, "organization that the token must belong to, or api:organization")
@@ -50,8 +52,10 @@ function logout() {
       const { settingsDir } = readEnvironment();
       const count = listAccounts(loadAccounts(settingsDir)).filter((account) => account.token !== undefined).length;
       if (count > 0 && !options.force) {
-        if (!process.stdin.isTTY) throw new CliError("Will not remove tokens without being asked on a terminal.", { hint: "Add --force.", code: "not_confirmed" });
-        if (!(await confirm(`Remove ${count === 1 ? "one token" : `${count} tokens`}?`))) throw new CliError("Nothing was removed.", { code: "not_confirmed" });
+        if (!process.stdin.isTTY)
+          throw new CliError("Will not remove tokens without being asked on a terminal.", { hint: "Add --force.", code: "not_confirmed" });
+        if (!(await confirm(`Remove ${count === 1 ? "one token" : `${count} tokens`}?`)))
+          throw new CliError("Nothing was removed.", { code: "not_confirmed" });
       }
       if (count > 0) saveAccounts(settingsDir, emptyAccounts());
       process.stdout.write(`removed ${count === 1 ? "one token" : `${count} tokens`}\n`);
@@ -78,7 +82,8 @@ function tokenRows(environment: Environment, api: string | undefined): TokenRow[
   const hostUrl = normalizeApiUrl(environment.apiUrl ?? DEFAULT_API_URL);
   if (host && isLoopback(hostUrl)) rows.push({ org: "(of the token)", apiUrl: hostUrl, from: host.path, inUse: false });
   const chosenUrl = environment.apiUrl === undefined ? undefined : normalizeApiUrl(environment.apiUrl);
-  if (environment.token) rows.unshift({ org: environment.org ?? "(of the token)", apiUrl: chosenUrl ?? DEFAULT_API_URL, from: "SPRITE_TOKEN", inUse: false });
+  if (environment.token)
+    rows.unshift({ org: environment.org ?? "(of the token)", apiUrl: chosenUrl ?? DEFAULT_API_URL, from: "SPRITE_TOKEN", inUse: false });
   const only = api === undefined ? undefined : resolveApiUrl(api, [...new Set(accounts.map((account) => account.apiUrl))]);
   return markUsed(rows, environment, chosenUrl).filter((row) => only === undefined || row.apiUrl === only);
 }
@@ -111,4 +116,3 @@ function table(rows: readonly TokenRow[]): string[] {
 function jsonRow(row: TokenRow): Record<string, unknown> {
   return { organization: row.org.startsWith("(") ? null : row.org, api_url: row.apiUrl, token_from: row.from, in_use: row.inUse };
 }
-

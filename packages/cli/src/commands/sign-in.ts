@@ -32,7 +32,10 @@ export async function signIn(request: SignIn): Promise<void> {
   const token = checkToken(request.token ?? (await readSecret(`Token for ${apiUrl}: `)), "The token");
   const org = await organizationOf({ apiUrl, token });
   if (flag.org !== undefined && flag.org !== org) {
-    throw new CliError(`This token belongs to organization ${org}, not to ${flag.org}.`, { hint: `Use a token of ${flag.org}, or leave out -o.`, code: "other_organization" });
+    throw new CliError(`This token belongs to organization ${org}, not to ${flag.org}.`, {
+      hint: `Use a token of ${flag.org}, or leave out -o.`,
+      code: "other_organization",
+    });
   }
   saveAccounts(environment.settingsDir, withAccount(accounts, { apiUrl, org, token }));
   process.stdout.write(`logged in to ${apiUrl} as organization ${org}\n`);

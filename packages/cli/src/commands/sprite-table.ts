@@ -7,7 +7,11 @@ import { type Column, renderTable } from "../output/table.ts";
 export function spriteTable(sprites: readonly SpriteInfo[], nowMs: number, width?: number): string[] {
   const columns: Column<SpriteInfo>[] = [
     { title: "NAME", cell: (sprite) => sprite.name, paint: (text) => out("bold", text) },
-    { title: "STATUS", cell: (sprite) => (sprite.failure === undefined ? (sprite.status ?? "") : "failed"), paint: (text, sprite) => out(sprite.failure === undefined ? statusFormat(sprite.status) : "red", text) },
+    {
+      title: "STATUS",
+      cell: (sprite) => (sprite.failure === undefined ? (sprite.status ?? "") : "failed"),
+      paint: (text, sprite) => out(sprite.failure === undefined ? statusFormat(sprite.status) : "red", text),
+    },
     { title: "AGE", cell: (sprite) => age(sprite.createdAt, nowMs) },
     { title: "LABELS", cell: (sprite) => sprite.labels.join(",") },
     { title: "URL", cell: (sprite) => sprite.url ?? "" },

@@ -7,10 +7,14 @@ import { newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
 import { loadVerifiedServer } from "./server.ts";
 
 export function build(context: CommandContext) {
-  return newCommand("sprite use", "Choose the sprite that commands in this directory mean, by a file `.sprite`. Without a name: say which it is.", [
-    ["sprite use dev", "commands here mean `dev`"],
-    ["sprite use --unset", "forget it"],
-  ])
+  return newCommand(
+    "sprite use",
+    "Choose the sprite that commands in this directory mean, by a file `.sprite`. Without a name: say which it is.",
+    [
+      ["sprite use dev", "commands here mean `dev`"],
+      ["sprite use --unset", "forget it"],
+    ],
+  )
     .argument("[name]", "an existing sprite")
     .option("--unset", "remove the choice")
     .option(ORG_FLAG, ORG_HELP)
@@ -23,7 +27,8 @@ export function build(context: CommandContext) {
       }
       if (name === undefined) {
         const file = readSpriteFile(dir);
-        if (file?.sprite === undefined) throw new CliError("No sprite is chosen here.", { hint: "Choose one with `sprite use NAME`.", code: "no_sprite" });
+        if (file?.sprite === undefined)
+          throw new CliError("No sprite is chosen here.", { hint: "Choose one with `sprite use NAME`.", code: "no_sprite" });
         process.stdout.write(`${file.sprite}\n`);
         return;
       }

@@ -87,7 +87,9 @@ class LineView implements View {
     const changed = applyLine(this.#known, line);
     if (!changed) return;
     const { sprite, deleted } = changed;
-    process.stdout.write(`${new Date().toISOString()} ${printable(sprite.name)} ${deleted ? "destroyed" : printable(sprite.status ?? "changed")}\n`);
+    process.stdout.write(
+      `${new Date().toISOString()} ${printable(sprite.name)} ${deleted ? "destroyed" : printable(sprite.status ?? "changed")}\n`,
+    );
   }
 }
 

@@ -28,17 +28,30 @@ export interface ConnectOptions {
 }
 
 /** Starts a command or attaches to a session. Throws `ApiError`, `ConnectionError`. */
-export async function connectExec(target: Target, what: ExecWhat, handlers: ExecHandlers, options: ConnectOptions = {}): Promise<ExecConnection> {
+export async function connectExec(
+  target: Target,
+  what: ExecWhat,
+  handlers: ExecHandlers,
+  options: ConnectOptions = {},
+): Promise<ExecConnection> {
   const { apiUrl, token } = target.server;
   const deadlineMs = performance.now() + RETRY_FOR_MS;
   for (let pauseMs = RETRY_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_PAUSE_MS_MAX)) {
     try {
-      return await openExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, what, handlers, options.signal ? { signal: options.signal } : {});
+      return await openExec(
+        { baseUrl: apiUrl, token, sprite: target.sprite, openSocket },
+        what,
+        handlers,
+        options.signal ? { signal: options.signal } : {},
+      );
     } catch (error) {
       if (error instanceof ConnectionError && error.code === "unreachable") {
         throw new ConnectionError("unreachable", `cannot reach ${apiUrl}`, { cause: error.cause });
       }
-      const waitMs = Math.max(pauseMs, Math.min((ApiError.is(error) ? (error.details.retry_after_seconds ?? 0) : 0) * 1000, RETRY_PAUSE_MS_MAX));
+      const waitMs = Math.max(
+        pauseMs,
+        Math.min((ApiError.is(error) ? (error.details.retry_after_seconds ?? 0) : 0) * 1000, RETRY_PAUSE_MS_MAX),
+      );
       if (!isTemporary(error) || performance.now() + waitMs > deadlineMs) throw error;
       options.onRetry?.(error.message);
       await pause(waitMs, options.signal);

@@ -80,7 +80,10 @@ export class AnswerReader {
       if (this.#kept.length > HEAD_BYTES_MAX) throw new AnswerError("the head of the answer does not end");
       return false;
     }
-    const [statusLine = "", ...lines] = this.#take(end + 4).toString("latin1").trimEnd().split("\r\n");
+    const [statusLine = "", ...lines] = this.#take(end + 4)
+      .toString("latin1")
+      .trimEnd()
+      .split("\r\n");
     const status = Number(/^HTTP\/1\.[01] ([1-5]\d\d)/.exec(statusLine)?.[1]);
     if (!status) throw new AnswerError("the answer is not HTTP/1.1");
     if (status < 200) return true; // an interim answer: the real one follows
@@ -107,7 +110,11 @@ export class AnswerReader {
       if (this.#kept.length > SIZE_LINE_BYTES_MAX) throw new AnswerError("a chunk has no size");
       return false;
     }
-    const digits = /^([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(this.#take(end + 2).toString("latin1").trimEnd())?.[1];
+    const digits = /^([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(
+      this.#take(end + 2)
+        .toString("latin1")
+        .trimEnd(),
+    )?.[1];
     this.#chunkBytes = Number.parseInt(digits ?? "", 16);
     if (digits === undefined || this.#chunkBytes > CHUNK_BYTES_MAX) throw new AnswerError("a chunk has no usable size");
     this.#state = this.#chunkBytes === 0 ? "trailer" : "data";

@@ -48,7 +48,9 @@ export async function runCommandByPost(target: Target, command: Command): Promis
 }
 
 function postUrl(target: Target, command: Command, stdin: boolean): URL {
-  const url = new URL(execUrl({ baseUrl: target.server.apiUrl, sprite: target.sprite }, { kind: "command", ...command, stdin }).replace(/^ws/, "http"));
+  const url = new URL(
+    execUrl({ baseUrl: target.server.apiUrl, sprite: target.sprite }, { kind: "command", ...command, stdin }).replace(/^ws/, "http"),
+  );
   if (!stdin) url.searchParams.delete("stdin"); // over HTTP it is sent only when there is input
   return url;
 }

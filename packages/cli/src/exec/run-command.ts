@@ -70,6 +70,7 @@ function listenForSignals(forward: (name: SignalName) => void, isConnected: () =
     if (count > 1 || !isConnected()) return leave(signalExitCode(name));
     forward(name);
     if (name !== "SIGINT") return void setTimeout(() => leave(signalExitCode(name)), TERMINATION_MS).unref();
-    if (process.stderr.isTTY) setTimeout(() => process.stderr.write("Interrupt sent; press Ctrl-C again to leave the command.\n"), INTERRUPT_NOTE_MS).unref();
+    if (process.stderr.isTTY)
+      setTimeout(() => process.stderr.write("Interrupt sent; press Ctrl-C again to leave the command.\n"), INTERRUPT_NOTE_MS).unref();
   });
 }

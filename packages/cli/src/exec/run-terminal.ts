@@ -46,7 +46,7 @@ export async function runTerminal(target: Target, makeWhat: (size: Size) => Exec
     aborted.abort();
   });
   try {
-    connection = await open(target, makeWhat(screen.size ?? DEFAULT_SIZE), screen, sink, aborted.signal);
+    connection = await open(target, makeWhat(screen.size ?? DEFAULT_SIZE), { screen, sink, signal: aborted.signal });
     if (!connection) return { end: await left.promise, sessionId: undefined };
     screen.enter();
     const unfollow = followTerminal(screen, connection);
@@ -67,8 +67,15 @@ export async function runTerminal(target: Target, makeWhat: (size: Size) => Exec
   }
 }
 
+/** What a connection is opened for. */
+interface Surroundings {
+  screen: Screen;
+  sink: OutputSink;
+  signal: AbortSignal;
+}
+
 /** Connects with a spinner; undefined when a signal came first. */
-async function open(target: Target, what: ExecWhat, screen: Screen, sink: OutputSink, signal: AbortSignal): Promise<ExecConnection | undefined> {
+async function open(target: Target, what: ExecWhat, { screen, sink, signal }: Surroundings): Promise<ExecConnection | undefined> {
   using spinner = new Spinner();
   spinner.show(`waking ${target.sprite}`);
   const output = (_stream: "stdout" | "stderr", data: Uint8Array): void => {
@@ -76,7 +83,12 @@ async function open(target: Target, what: ExecWhat, screen: Screen, sink: Output
     if (!screen.write(data)) sink.hold(process.stdout);
   };
   try {
-    const connection = await connectExec(target, what, { output }, { signal, onRetry: (message) => spinner.show(`${target.sprite}: ${message}`) });
+    const connection = await connectExec(
+      target,
+      what,
+      { output },
+      { signal, onRetry: (message) => spinner.show(`${target.sprite}: ${message}`) },
+    );
     sink.attach(connection);
     return connection;
   } catch (error) {

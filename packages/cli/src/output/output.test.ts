@@ -12,7 +12,12 @@ const columns: Column<string[]>[] = ["A", "LONG", "C"].map((title, index) => ({ 
 
 describe("table", () => {
   test("[CLI-12] columns are aligned by what is seen, not by characters", () => {
-    expect(renderTable(columns, [["x", "漢字", "1"], ["long", "é", "2"]])).toEqual(["A     LONG  C", "x     漢字  1", "long  é     2"]);
+    expect(
+      renderTable(columns, [
+        ["x", "漢字", "1"],
+        ["long", "é", "2"],
+      ]),
+    ).toEqual(["A     LONG  C", "x     漢字  1", "long  é     2"]);
   });
 
   test("[CLI-12] a column without content is left out; titles alone when there are no rows", () => {
@@ -28,7 +33,13 @@ describe("table", () => {
     const text = fc.string({ unit: "grapheme", maxLength: 12 });
     fc.assert(
       fc.property(fc.array(fc.tuple(text, fc.constant("|")), { minLength: 1, maxLength: 6 }), (rows) => {
-        const lines = renderTable<string[]>([{ title: "T", cell: (row) => row[0] ?? "" }, { title: "|", cell: (row) => row[1] ?? "" }], rows);
+        const lines = renderTable<string[]>(
+          [
+            { title: "T", cell: (row) => row[0] ?? "" },
+            { title: "|", cell: (row) => row[1] ?? "" },
+          ],
+          rows,
+        );
         const starts = lines.map((line) => textWidth(line.slice(0, line.lastIndexOf("|"))));
         expect(new Set(starts).size).toBe(1);
       }),
@@ -83,7 +94,12 @@ describe("describeError", () => {
   });
 
   test("[CLI-8] an error of ours keeps its exit code; anything else is called a fault", () => {
-    expect(describeError(new CliError("No.", { exitCode: 2, code: "usage" }))).toEqual({ message: "No.", hint: undefined, code: "usage", exitCode: 2 });
+    expect(describeError(new CliError("No.", { exitCode: 2, code: "usage" }))).toEqual({
+      message: "No.",
+      hint: undefined,
+      code: "usage",
+      exitCode: 2,
+    });
     expect(describeError(new TypeError("x is not y"))).toMatchObject({ message: "unexpected TypeError: x is not y", exitCode: 1 });
   });
 });

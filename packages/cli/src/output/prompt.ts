@@ -11,7 +11,9 @@ export async function confirm(question: string): Promise<boolean> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const closed = new Promise<string>((resolve) => lines.once("close", () => resolve("")));
-    const interrupted = new Promise<never>((_, reject) => lines.once("SIGINT", () => reject(new CliError("Interrupted.", { exitCode: INTERRUPTED }))));
+    const interrupted = new Promise<never>((_, reject) =>
+      lines.once("SIGINT", () => reject(new CliError("Interrupted.", { exitCode: INTERRUPTED }))),
+    );
     const answer = await Promise.race([lines.question(`${question} [y/N] `), closed, interrupted]);
     return /^y(es)?$/i.test(answer.trim());
   } finally {

@@ -43,14 +43,29 @@ export function reportError(error: unknown, options: { json: boolean }): number 
 export function describeError(error: unknown): Facts {
   if (error instanceof CliError) return { message: printable(error.message), hint: error.hint, code: error.code, exitCode: error.exitCode };
   if (ApiError.is(error)) {
-    return { message: sentence(error.message), hint: HINTS[error.code] ?? ERRORS[error.code].hint, code: error.code, exitCode: EXIT_FAILURE };
+    return {
+      message: sentence(error.message),
+      hint: HINTS[error.code] ?? ERRORS[error.code].hint,
+      code: error.code,
+      exitCode: EXIT_FAILURE,
+    };
   }
   if (error instanceof ConnectionError) {
     const { why, hint } = connectionFacts(error);
-    return { message: sentence(`${error.message}${why === undefined ? "" : `: ${why}`}`), hint, code: `connection_${error.code}`, exitCode: EXIT_FAILURE };
+    return {
+      message: sentence(`${error.message}${why === undefined ? "" : `: ${why}`}`),
+      hint,
+      code: `connection_${error.code}`,
+      exitCode: EXIT_FAILURE,
+    };
   }
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return { message: printable(`unexpected ${text}`), hint: "This is a fault of the sprite command; please report it.", code: "internal", exitCode: EXIT_FAILURE };
+  return {
+    message: printable(`unexpected ${text}`),
+    hint: "This is a fault of the sprite command; please report it.",
+    code: "internal",
+    exitCode: EXIT_FAILURE,
+  };
 }
 
 /** Why there was no connection, from the codes of Node's network errors. */

@@ -14,10 +14,18 @@ const GAP = "  ";
  * Lines of a table: titles, then rows. A column in which every cell is empty is left out; the last
  * column is not padded. With `width` the last column is shortened so that no line is longer.
  */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], options: { width?: number; paintTitle?: (text: string) => string } = {}): string[] {
+export function renderTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  options: { width?: number; paintTitle?: (text: string) => string } = {},
+): string[] {
   const cells = rows.map((row) => columns.map((column) => printable(column.cell(row))));
-  const shown = columns.map((column, index) => ({ column, index })).filter(({ index }) => rows.length === 0 || cells.some((line) => line[index] !== ""));
-  const widths = new Map(shown.map(({ column, index }) => [index, Math.max(textWidth(column.title), ...cells.map((line) => textWidth(line[index] ?? "")))]));
+  const shown = columns
+    .map((column, index) => ({ column, index }))
+    .filter(({ index }) => rows.length === 0 || cells.some((line) => line[index] !== ""));
+  const widths = new Map(
+    shown.map(({ column, index }) => [index, Math.max(textWidth(column.title), ...cells.map((line) => textWidth(line[index] ?? "")))]),
+  );
   const last = shown.at(-1)?.index;
   if (options.width !== undefined && last !== undefined) {
     const before = shown.filter(({ index }) => index !== last).reduce((sum, { index }) => sum + (widths.get(index) ?? 0) + GAP.length, 0);

@@ -27,7 +27,12 @@ describe("accounts", () => {
   });
 
   test("[CLI-6] entries and fields of other programs are kept", () => {
-    const foreign = { version: "1", extra: { a: 1 }, current_selection: { url: "https://b.example", org: "x" }, urls: { "https://b.example": { note: 1, orgs: { x: { name: "x", keyring_key: "k", use_keyring: true, sprites: { s: {} } } } } } };
+    const foreign = {
+      version: "1",
+      extra: { a: 1 },
+      current_selection: { url: "https://b.example", org: "x" },
+      urls: { "https://b.example": { note: 1, orgs: { x: { name: "x", keyring_key: "k", use_keyring: true, sprites: { s: {} } } } } },
+    };
     writeFileSync(path.join(dir, "sprites.json"), JSON.stringify(foreign));
     const loaded = loadAccounts(dir);
     expect(listAccounts(loaded)).toEqual([{ apiUrl: "https://b.example", org: "x", token: undefined, selected: true }]);

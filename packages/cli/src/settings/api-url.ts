@@ -18,9 +18,12 @@ export function normalizeApiUrl(text: string): string {
   const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `https://${text}`;
   const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
   if (!url || url.hostname === "" || !/^https?:$/.test(url.protocol)) {
-    throw new CliError(`${JSON.stringify(text)} is not the URL of an API.`, { hint: `Write it like ${DEFAULT_API_URL} or https://sprites.example.com.` });
+    throw new CliError(`${JSON.stringify(text)} is not the URL of an API.`, {
+      hint: `Write it like ${DEFAULT_API_URL} or https://sprites.example.com.`,
+    });
   }
-  if (url.username || url.password) throw new CliError("The API URL must not contain a user name or password.", { hint: "Give the token with `sprite login`." });
+  if (url.username || url.password)
+    throw new CliError("The API URL must not contain a user name or password.", { hint: "Give the token with `sprite login`." });
   if (withScheme !== text && isLoopbackHost(url.hostname)) return normalizeApiUrl(`http://${text}`);
   return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
 }

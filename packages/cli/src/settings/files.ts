@@ -14,7 +14,8 @@ const FILE_BYTES_MAX = 4 * 1024 * 1024;
 /** The text of a file; undefined when it does not exist. Other failures throw. */
 export function readText(path: string): string | undefined {
   try {
-    if (statSync(path).size > FILE_BYTES_MAX) throw new CliError(`${path} is too large to be a settings file.`, { hint: "Look at it, and remove it if it is not yours." });
+    if (statSync(path).size > FILE_BYTES_MAX)
+      throw new CliError(`${path} is too large to be a settings file.`, { hint: "Look at it, and remove it if it is not yours." });
     return readFileSync(path, "utf8");
   } catch (error) {
     if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return undefined;

@@ -1,9 +1,9 @@
 /** Reads all settings from disk and environment and hands them to the pure decisions of `target.ts`. */
-import { type GlobalFlags } from "../args/command-line.ts";
+import type { GlobalFlags } from "../args/command-line.ts";
 import { loadAccounts } from "./accounts.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
 import { readText } from "./files.ts";
-import { readSpriteFile, type SpriteFile } from "./sprite-file.ts";
+import { readSpriteFile } from "./sprite-file.ts";
 import { chooseServer, chooseSprite, type HostToken, type Server, type TargetInput } from "./target.ts";
 
 /** A server and a sprite on it. */
@@ -52,5 +52,3 @@ function readIfAllowed(path: string): string | undefined {
     return undefined; // another user's server: its token is not for us
   }
 }
-
-export type { SpriteFile };

@@ -43,7 +43,13 @@ export function chooseServer(input: TargetInput): Server {
   const named = flag.org ?? environment.org;
   if (environment.token) {
     const apiUrl = chosenUrl(input, flag.api) ?? DEFAULT_API_URL;
-    return { apiUrl, token: checkToken(environment.token, "SPRITE_TOKEN"), org: named, tokenFrom: { kind: "environment" }, orgUnproven: flag.org !== undefined };
+    return {
+      apiUrl,
+      token: checkToken(environment.token, "SPRITE_TOKEN"),
+      org: named,
+      tokenFrom: { kind: "environment" },
+      orgUnproven: flag.org !== undefined,
+    };
   }
   const wanted = named ?? input.spriteFile?.organization;
   const known = listAccounts(accounts);
@@ -52,11 +58,23 @@ export function chooseServer(input: TargetInput): Server {
   const here = known.filter((account) => account.apiUrl === apiUrl);
   const account = wanted === undefined ? (here.find((one) => one.selected) ?? here[0]) : here.find((one) => one.org === wanted);
   if (account?.token !== undefined) {
-    return { apiUrl, token: checkToken(account.token, "The stored token"), org: account.org, tokenFrom: { kind: "stored" }, orgUnproven: false };
+    return {
+      apiUrl,
+      token: checkToken(account.token, "The stored token"),
+      org: account.org,
+      tokenFrom: { kind: "stored" },
+      orgUnproven: false,
+    };
   }
   const host = isLoopback(apiUrl) ? input.findHostToken() : undefined;
   if (host) {
-    return { apiUrl, token: checkToken(host.token, host.path), org: wanted, tokenFrom: { kind: "host", path: host.path }, orgUnproven: named !== undefined };
+    return {
+      apiUrl,
+      token: checkToken(host.token, host.path),
+      org: wanted,
+      tokenFrom: { kind: "host", path: host.path },
+      orgUnproven: named !== undefined,
+    };
   }
   throw new CliError(`There is no token for ${wanted === undefined ? apiUrl : `organization ${wanted} at ${apiUrl}`}.`, {
     hint: `Run \`sprite login ${apiUrl}\`, or set SPRITE_TOKEN.`,
@@ -98,7 +116,10 @@ function urlOfOrg(known: readonly Account[], org: string | undefined, preferred:
 export function checkToken(token: string, what: string): string {
   const trimmed = token.trim();
   if (trimmed !== "" && /^[\x21-\x7e]+$/.test(trimmed)) return trimmed;
-  throw new CliError(`${what} is empty or has characters that no token has.`, { hint: "Copy the token again, without spaces or line breaks.", code: "token_malformed" });
+  throw new CliError(`${what} is empty or has characters that no token has.`, {
+    hint: "Copy the token again, without spaces or line breaks.",
+    code: "token_malformed",
+  });
 }
 
 function checkName(name: string): string {

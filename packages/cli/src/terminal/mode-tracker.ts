@@ -42,7 +42,15 @@ const COLOUR_RESETS: ReadonlyMap<number, number> = new Map([
 ]);
 
 /** Introducers of charset designations, with the one that designates ASCII to the same slot. */
-const DESIGNATORS: ReadonlyMap<string, string> = new Map([..."()*+"].map((slot): [string, string] => [slot, slot]).concat([["-", ")"], [".", "*"], ["/", "+"]]));
+const DESIGNATORS: ReadonlyMap<string, string> = new Map(
+  [..."()*+"]
+    .map((slot): [string, string] => [slot, slot])
+    .concat([
+      ["-", ")"],
+      [".", "*"],
+      ["/", "+"],
+    ]),
+);
 
 /** Kitty keyboard flags of one screen. */
 export interface KittyKeys {
@@ -164,7 +172,8 @@ export class ModeTracker {
     const [first = 0, second = 0] = numbers;
     if (key === "?h" || key === "?l") for (const mode of numbers) this.#setPrivate(mode, final === "h");
     else if (key === "?s") for (const mode of numbers) this.#savePrivate(mode);
-    else if (key === "?r") for (const mode of numbers) this.#setPrivate(mode, this.#savedModes.get(mode) ?? PRIVATE_MODES.get(mode) ?? false);
+    else if (key === "?r")
+      for (const mode of numbers) this.#setPrivate(mode, this.#savedModes.get(mode) ?? PRIVATE_MODES.get(mode) ?? false);
     else if (key === "h" || key === "l") this.#setAnsi(numbers, final === "h");
     else if (key === "r") this.margins = first > 1 || (second > 0 && second < this.#rows);
     else if (key === " q") this.cursorShape = first !== 0;
@@ -180,7 +189,8 @@ export class ModeTracker {
     if (ALTERNATE_MODES.has(mode)) this.#showAlternate(mode, on);
     else if (mode === 12) this.cursorShape = true; // blinking; its state at the start is not known
     else if (mode === 66) this.keypad = on;
-    else if (mode === 1048) on ? this.#saveCursor() : this.#restoreCursor();
+    else if (mode === 1048 && on) this.#saveCursor();
+    else if (mode === 1048) this.#restoreCursor();
     const usual = PRIVATE_MODES.get(mode);
     if (usual === undefined || mode === 66) return;
     if (on === usual) this.privateModes.delete(mode);
@@ -232,7 +242,8 @@ export class ModeTracker {
     const reset = COLOUR_RESETS.get(code);
     if (reset !== undefined) {
       const values = rest.split(";");
-      if (values.some((value, index) => value !== "" && value !== "?" && (code > 5 || index % 2 === 1))) this.#setColours(code, values.length, reset);
+      if (values.some((value, index) => value !== "" && value !== "?" && (code > 5 || index % 2 === 1)))
+        this.#setColours(code, values.length, reset);
     } else if (code >= 104 && code <= 119) {
       if (rest === "") this.colours.delete(code);
     } else if (code === 8) this.hyperlink = /;[^;]/.test(`${rest.slice(rest.indexOf(";"))}`);

@@ -5,6 +5,7 @@
  * full-screen program would then return the carriage and garble the screen. `stty -g` saves every
  * setting, so that restoring gives exactly what was there.
  */
+// oxlint-disable-next-line house/no-raw-spawn -- must also work while the process exits, when nothing can wait
 import { spawnSync } from "node:child_process";
 import type { ReadStream } from "node:tty";
 

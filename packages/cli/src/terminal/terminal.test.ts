@@ -25,12 +25,79 @@ function undo(output: string): string {
 
 /** Sequences that programs write, whole and broken ones. */
 const sequence = fc.oneof(
-  fc.tuple(fc.constantFrom(...PRIVATE_MODES.keys(), 47, 1047, 1048, 1049, 12, 1, 7777), fc.constantFrom("h", "l", "s", "r")).map(([mode, final]) => `\x1b[?${mode}${final}`),
-  fc.constantFrom("\x1b[?1000;1006;2004h", "\x1b=", "\x1b>", "\x1b7", "\x1b8", "\x1bc", "\x1b[!p", "\x1b(0", "\x1b)0", "\x1b(B", "\x0e", "\x0f", "\x1b-A", "\x1b%@", "\x1b%G"),
-  fc.constantFrom("\x1b[>1u", "\x1b[<u", "\x1b[<3u", "\x1b[=5u", "\x1b[=0u", "\x1b[=1;3u", "\x1b[>4;2m", "\x1b[>4m", "\x1b[>m", "\x1b[>4;1f", "\x1b[>4f", "\x1b[>1n"),
-  fc.constantFrom("\x1b[5;10r", "\x1b[r", "\x1b[1;24r", "\x1b[4h", "\x1b[4l", "\x1b[20h", "\x1b[3 q", "\x1b[0 q", "\x1b[2J", "\x1b[5;5H", "\x1b[38:2::1:2:3m", "\r\n", "\n", "\r"),
-  fc.constantFrom("\x1b]4;1;red\x07", "\x1b]10;?\x1b\\", "\x1b]11;#123\x1b\\", "\x1b]110\x07", "\x1b]8;;http://x\x1b\\", "\x1b]8;;\x1b\\", "\x1b]9;4;1;50\x07", "\x1b]9;4;0\x07", "\x1b]0;title\x07"),
-  fc.constantFrom("\x1bP+q544e\x1b\\", "\x1b_Gf=100;[?1049h\x1b\\", "\x1b[?10\x1849h", "\x1b[?1000\x1b[?25l", "\x1b]2;x\x1b[?7l", "\x1b", "\x1b[", "\x1b[?", "\x1b]", "\x1bP"),
+  fc
+    .tuple(fc.constantFrom(...PRIVATE_MODES.keys(), 47, 1047, 1048, 1049, 12, 1, 7777), fc.constantFrom("h", "l", "s", "r"))
+    .map(([mode, final]) => `\x1b[?${mode}${final}`),
+  fc.constantFrom(
+    "\x1b[?1000;1006;2004h",
+    "\x1b=",
+    "\x1b>",
+    "\x1b7",
+    "\x1b8",
+    "\x1bc",
+    "\x1b[!p",
+    "\x1b(0",
+    "\x1b)0",
+    "\x1b(B",
+    "\x0e",
+    "\x0f",
+    "\x1b-A",
+    "\x1b%@",
+    "\x1b%G",
+  ),
+  fc.constantFrom(
+    "\x1b[>1u",
+    "\x1b[<u",
+    "\x1b[<3u",
+    "\x1b[=5u",
+    "\x1b[=0u",
+    "\x1b[=1;3u",
+    "\x1b[>4;2m",
+    "\x1b[>4m",
+    "\x1b[>m",
+    "\x1b[>4;1f",
+    "\x1b[>4f",
+    "\x1b[>1n",
+  ),
+  fc.constantFrom(
+    "\x1b[5;10r",
+    "\x1b[r",
+    "\x1b[1;24r",
+    "\x1b[4h",
+    "\x1b[4l",
+    "\x1b[20h",
+    "\x1b[3 q",
+    "\x1b[0 q",
+    "\x1b[2J",
+    "\x1b[5;5H",
+    "\x1b[38:2::1:2:3m",
+    "\r\n",
+    "\n",
+    "\r",
+  ),
+  fc.constantFrom(
+    "\x1b]4;1;red\x07",
+    "\x1b]10;?\x1b\\",
+    "\x1b]11;#123\x1b\\",
+    "\x1b]110\x07",
+    "\x1b]8;;http://x\x1b\\",
+    "\x1b]8;;\x1b\\",
+    "\x1b]9;4;1;50\x07",
+    "\x1b]9;4;0\x07",
+    "\x1b]0;title\x07",
+  ),
+  fc.constantFrom(
+    "\x1bP+q544e\x1b\\",
+    "\x1b_Gf=100;[?1049h\x1b\\",
+    "\x1b[?10\x1849h",
+    "\x1b[?1000\x1b[?25l",
+    "\x1b]2;x\x1b[?7l",
+    "\x1b",
+    "\x1b[",
+    "\x1b[?",
+    "\x1b]",
+    "\x1bP",
+  ),
   fc.string({ unit: "grapheme", maxLength: 5 }).map((text) => Buffer.from(text).toString("latin1")),
   fc.string({ unit: "binary", maxLength: 4 }).map((text) => Buffer.from(text).toString("latin1")),
 );
@@ -174,7 +241,18 @@ describe("DetachKey", () => {
     expect(find(text)).toBe(at);
   });
 
-  test.each(["\\", "\x1b", "\x1b[92u", "\x1b[92;5:3u", "\x1b[92;6u", "\x1b[93;5u", "\x1b[27;5;93~", "\x1b[200~a\x1cb", "\x1b[200~\x1b[92;5u\x1b[201~", "\x1b[A"])("[CLI-34] is not in %j", (text) => {
+  test.each([
+    "\\",
+    "\x1b",
+    "\x1b[92u",
+    "\x1b[92;5:3u",
+    "\x1b[92;6u",
+    "\x1b[93;5u",
+    "\x1b[27;5;93~",
+    "\x1b[200~a\x1cb",
+    "\x1b[200~\x1b[92;5u\x1b[201~",
+    "\x1b[A",
+  ])("[CLI-34] is not in %j", (text) => {
     expect(find(text)).toBeUndefined();
   });
 
