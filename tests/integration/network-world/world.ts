@@ -159,6 +159,8 @@ export class NetworkWorld implements AsyncDisposable {
     });
     // Names of namespaces are files below /run.
     await world.host("mount", ["-t", "tmpfs", "tmpfs", "/run"]);
+    // A new namespace copies this from the machine.
+    await world.host("sysctl", ["-q", "-w", "net.ipv4.ip_forward=0"]);
     await world.host("ip", ["-batch", "-"], HOST_LINKS);
     await world.host("ip", ["-n", "internet", "-batch", "-"], INTERNET_LINKS);
     await world.host("ip", ["-n", "lan", "-batch", "-"], LAN_LINKS);
