@@ -12,9 +12,7 @@ const ROOT = path.resolve(import.meta.dirname, "..");
 
 /** Packages kept outside the bundle, with the files of each that a Linux x86-64 guest needs. */
 const NATIVE_PACKAGES: Readonly<Record<string, readonly RegExp[]>> = {
-  "@lydell/node-pty": [/^package\.json$/, /^(index|terminal|unixTerminal|eventEmitter2|utils|requireBinary)\.js$/],
-  "@lydell/node-pty-linux-x64": [/^package\.json$/, /^pty\.node$/],
-  koffi: [/^package\.json$/, /^index\.c?js$/, /^src\/koffi\/..js$/],
+  koffi: [/^package\.json$/, /^index\.js$/, /^src\/koffi\/index\.js$/, /^src\/koffi\/src\/static\.js$/],
   "@koromix/koffi-linux-x64": [/^package\.json$/, /^index\.js$/, /^linux_x64\/.*\.node$/],
 };
 

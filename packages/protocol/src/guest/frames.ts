@@ -89,34 +89,89 @@ export function decodeJson(payload: Uint8Array): unknown {
   }
 }
 
-/** Cuts a byte stream into frames, whatever the chunks. Throws `FrameError`; then it is spent. */
+/** First allocation for a frame that spans chunks, bytes; grows with what really arrived. */
+const PARTIAL_BYTES_MIN = 64 * 1024;
+
+/**
+ * Cuts a byte stream into frames, whatever the chunks. Throws `FrameError`; then it is spent.
+ * Every byte is copied at most a constant number of times, and memory follows the bytes that
+ * arrived, not the length a header claims.
+ */
 export class FrameDecoder {
-  #pending: Uint8Array = new Uint8Array(0);
+  #header = new Uint8Array(HEADER_BYTES);
+  #headerBytes = 0;
+  #type: FrameType = FrameType.start;
+  /** Payload length of the frame being put together, bytes. */
+  #length = 0;
+  #payload = new Uint8Array(0);
+  #payloadBytes = 0;
+  #spent = false;
 
   *push(chunk: Uint8Array): Generator<Frame> {
-    let bytes = chunk;
-    if (this.#pending.length > 0) {
-      bytes = new Uint8Array(this.#pending.length + chunk.length);
-      bytes.set(this.#pending);
-      bytes.set(chunk, this.#pending.length);
-    }
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (this.#spent) throw new FrameError("the stream was broken before");
     let at = 0;
-    while (bytes.length - at >= HEADER_BYTES) {
-      const type = bytes[at] as number;
-      const length = view.getUint32(at + 1);
-      if (!KNOWN.has(type)) throw new FrameError(`unknown frame type ${type}`);
-      if (length > GUEST_LIMITS.frameBytesMax) throw new FrameError(`frame of ${length} bytes, limit ${GUEST_LIMITS.frameBytesMax}`);
-      if (bytes.length - at < HEADER_BYTES + length) break;
-      const payload = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + length);
-      at += HEADER_BYTES + length;
-      yield { type: type as FrameType, payload };
+    while (at < chunk.length || this.#isComplete()) {
+      if (this.#headerBytes < HEADER_BYTES) {
+        at += this.#takeHeader(chunk, at);
+        continue;
+      }
+      const missing = this.#length - this.#payloadBytes;
+      const available = Math.min(missing, chunk.length - at);
+      if (this.#payloadBytes === 0 && available === missing) {
+        const payload = chunk.subarray(at, at + available);
+        at += available;
+        this.#headerBytes = 0;
+        yield { type: this.#type, payload };
+        continue;
+      }
+      this.#takePayload(chunk.subarray(at, at + available));
+      at += available;
+      if (!this.#isComplete()) continue;
+      const payload = this.#payload.subarray(0, this.#length);
+      this.#payload = new Uint8Array(0);
+      this.#payloadBytes = 0;
+      this.#headerBytes = 0;
+      yield { type: this.#type, payload };
     }
-    this.#pending = bytes.subarray(at);
   }
 
   /** Bytes of an unfinished frame; non-zero at the end of a stream means it was cut. */
   get pendingBytes(): number {
-    return this.#pending.length;
+    return this.#headerBytes + this.#payloadBytes;
+  }
+
+  #isComplete(): boolean {
+    return this.#headerBytes === HEADER_BYTES && this.#payloadBytes === this.#length;
+  }
+
+  #takeHeader(chunk: Uint8Array, at: number): number {
+    const taken = Math.min(HEADER_BYTES - this.#headerBytes, chunk.length - at);
+    this.#header.set(chunk.subarray(at, at + taken), this.#headerBytes);
+    this.#headerBytes += taken;
+    if (this.#headerBytes < HEADER_BYTES) return taken;
+    const type = this.#header[0] as number;
+    const length = new DataView(this.#header.buffer).getUint32(1);
+    if (!KNOWN.has(type)) throw this.#broken(`unknown frame type ${type}`);
+    if (length > GUEST_LIMITS.frameBytesMax) throw this.#broken(`frame of ${length} bytes, limit ${GUEST_LIMITS.frameBytesMax}`);
+    this.#type = type as FrameType;
+    this.#length = length;
+    this.#payloadBytes = 0;
+    return taken;
+  }
+
+  #takePayload(bytes: Uint8Array): void {
+    const end = this.#payloadBytes + bytes.length;
+    if (end > this.#payload.length) {
+      const grown = new Uint8Array(Math.min(this.#length, Math.max(PARTIAL_BYTES_MIN, 2 * end)));
+      grown.set(this.#payload.subarray(0, this.#payloadBytes));
+      this.#payload = grown;
+    }
+    this.#payload.set(bytes, this.#payloadBytes);
+    this.#payloadBytes = end;
+  }
+
+  #broken(why: string): FrameError {
+    this.#spent = true;
+    return new FrameError(why);
   }
 }

@@ -34,4 +34,16 @@ export const GUEST_LIMITS = {
   frameBytesMax: 1024 * 1024,
   /** Output the agent keeps unacknowledged per session before it stops reading, bytes. */
   retainBytesMax: 1024 * 1024,
+  /** Input the host may send beyond what the command has taken, bytes. */
+  inputWindowBytes: 1024 * 1024,
+  /** Longest JSON body of a request or an answer other than the list of sessions, bytes. */
+  jsonBytesMax: 64 * 1024,
+  /** Most sessions an agent holds. */
+  sessionsMax: 4096,
+} as const;
+
+/** HTTP/2 flow-control windows that both ends of the link offer, bytes. */
+export const LINK_WINDOWS = {
+  streamBytes: 4 * 1024 * 1024,
+  linkBytes: 16 * 1024 * 1024,
 } as const;

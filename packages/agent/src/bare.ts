@@ -1,0 +1,110 @@
+/**
+ * A real agent without a VM: commands run directly as the user of this process. For tests and for
+ * the simulated VMM; it isolates nothing.
+ */
+import fs from "node:fs";
+import net from "node:net";
+import type { AddressInfo } from "node:net";
+import os from "node:os";
+import type { Duplex } from "node:stream";
+import { Scope } from "@sprited/base";
+import { BootProtocol } from "./boot/bootstrap.ts";
+import { SerialLink } from "./boot/serial-link.ts";
+import { LinkServer } from "./link/link-server.ts";
+import { type Environment, AgentService } from "./service.ts";
+import { SessionRegistry } from "./session/registry.ts";
+import { HOST_SHELL } from "./spawn/launch.ts";
+import { ProcessTable } from "./spawn/process-table.ts";
+import { type Enclosure, Spawner } from "./spawn/spawner.ts";
+import type { User } from "./spawn/user.ts";
+import { bareMachine } from "./sys/machine.ts";
+import { AGENT_VERSION } from "./version.ts";
+
+export interface BareAgentOptions {
+  /** The agent's end of the boot port. */
+  bootPort: Duplex;
+  /** The agent's end of the serial link; left out where the link goes over TCP alone. */
+  linkPort?: Duplex | undefined;
+  /** Home and default working directory of commands. Default: a system directory for temporary files. */
+  home?: string | undefined;
+}
+
+export interface BareAgent extends AsyncDisposable {
+  /** Loopback address of the link's listener. */
+  readonly address: { host: string; port: number };
+  /** Serves one link over any carrier. */
+  serve(carrier: Duplex): void;
+}
+
+/** Starts an agent in this process and announces `idle`. Disposing it kills its sessions. */
+export async function startBareAgent(options: BareAgentOptions): Promise<BareAgent> {
+  await using scope = new Scope("bare agent");
+  const processes = new ProcessTable();
+  scope.defer("process table", () => processes.close());
+  const sessions = new SessionRegistry(new Spawner(processes, bareEnclosure(options.home ?? os.tmpdir())), processes);
+  scope.defer("sessions", () => sessions.clear());
+  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment: new BareEnvironment(sessions) });
+  const links = new LinkServer(service);
+  scope.defer("links", () => links.closeLinks());
+  const listener = net.createServer({ noDelay: true }, (socket) => links.serve(socket));
+  await new Promise<void>((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen(0, "127.0.0.1", resolve);
+  });
+  scope.defer("listener", () => void listener.close());
+  const serialLink = options.linkPort && new SerialLink(options.linkPort, (carrier) => links.serve(carrier));
+  const boot = new BootProtocol({
+    port: options.bootPort,
+    agentVersion: AGENT_VERSION,
+    machine: bareMachine,
+    links,
+    serialLink,
+    onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
+  });
+  boot.announceIdle();
+  const owned = scope.move();
+  return {
+    address: { host: "127.0.0.1", port: (listener.address() as AddressInfo).port },
+    serve: (carrier) => links.serve(carrier),
+    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+  };
+}
+
+function bareEnclosure(home: string): Enclosure {
+  const info = os.userInfo();
+  const user: User = { name: info.username, uid: info.uid, gid: info.gid, groups: [], home, shell: info.shell ?? "/bin/sh" };
+  return {
+    shell: HOST_SHELL,
+    user: () => user,
+    within: (_user, spawn) => spawn({ cgroupFd: undefined }),
+    innerPid: (pid) => pid,
+  };
+}
+
+/** Always there, until it is stopped. */
+class BareEnvironment implements Environment {
+  readonly #sessions: SessionRegistry;
+  #starts = 0;
+
+  constructor(sessions: SessionRegistry) {
+    this.#sessions = sessions;
+  }
+
+  get status(): Environment["status"] {
+    return { inner: this.#starts > 0 ? "running" : "absent", inner_error: null, inner_starts: this.#starts };
+  }
+
+  bootstrap(): void {
+    this.#starts = Math.max(1, this.#starts);
+  }
+
+  async ready(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    for (const { id, exit } of this.#sessions.list()) if (exit === null) this.#sessions.find(id)?.kill();
+  }
+
+  async sync(): Promise<void> {
+    await fs.promises.access("/");
+  }
+}

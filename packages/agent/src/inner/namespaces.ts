@@ -1,0 +1,65 @@
+/**
+ * Steps this thread into the namespaces of an inner environment and out again. Synchronous: the
+ * event loop never turns while the thread is away. A thread that cannot come back ends the agent,
+ * because everything it did next would happen in the wrong place.
+ */
+import fs from "node:fs";
+import { CLONE_FS, CLONE_NAMESPACES, pidfdOpen, resetThreadIds, setns, setThreadGroups, setThreadIds, unshare } from "../sys/libc.ts";
+import type { User } from "../spawn/user.ts";
+
+let homePidfd: number | undefined;
+let oomScoreFd: number | undefined;
+
+/** Runs `work` inside the namespaces of the process behind `pidfd`, as root. */
+export function inside<T>(pidfd: number, work: () => T): T {
+  homePidfd ??= pidfdOpen(1);
+  // Threads started since the last time share the file system context again.
+  unshare(CLONE_FS);
+  setns(pidfd, CLONE_NAMESPACES);
+  try {
+    return work();
+  } finally {
+    comeHome(homePidfd);
+  }
+}
+
+/** Runs `work` in new namespaces of every kind but cgroup; the first child of `work` becomes their init. */
+export function insideNew<T>(work: () => T): T {
+  homePidfd ??= pidfdOpen(1);
+  const CLONE_NEWCGROUP = 0x02000000;
+  unshare(CLONE_NAMESPACES & ~CLONE_NEWCGROUP);
+  try {
+    return work();
+  } finally {
+    comeHome(homePidfd);
+  }
+}
+
+/** Runs `work` with the thread's credentials those of `user`, and children killable in need of memory. */
+export function asUser<T>(user: User, work: () => T): T {
+  oomScoreFd ??= fs.openSync("/proc/self/oom_score_adj", "r+");
+  const score = Buffer.alloc(8);
+  const own = score.toString("utf8", 0, fs.readSync(oomScoreFd, score, 0, score.length, 0)).trim();
+  fs.writeSync(oomScoreFd, "0", 0);
+  try {
+    setThreadGroups(user.groups);
+    setThreadIds(user.uid, user.gid);
+    try {
+      return work();
+    } finally {
+      resetThreadIds();
+      setThreadGroups([]);
+    }
+  } finally {
+    fs.writeSync(oomScoreFd, own, 0);
+  }
+}
+
+function comeHome(pidfd: number): void {
+  try {
+    setns(pidfd, CLONE_NAMESPACES);
+  } catch (error) {
+    process.stderr.write(`sprited: cannot leave the inner environment: ${String(error)}\n`);
+    process.abort();
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The agent in a VM: brings up the inner environment, opens the link's listener, warms both, says
+ * `idle` on the boot port and then lives on events alone.
+ */
+import net from "node:net";
+import fs from "node:fs";
+import os from "node:os";
+import type { Duplex } from "node:stream";
+import { BOOT_PORT, LINK_PORT, MANAGEMENT_NETWORK } from "@sprited/protocol/guest";
+import { BootProtocol } from "./boot/bootstrap.ts";
+import { SerialLink } from "./boot/serial-link.ts";
+import { InnerEnvironment } from "./inner/environment.ts";
+import { LinkServer } from "./link/link-server.ts";
+import { AgentService } from "./service.ts";
+import { SessionRegistry } from "./session/registry.ts";
+import { ProcessTable } from "./spawn/process-table.ts";
+import { Spawner } from "./spawn/spawner.ts";
+import { say } from "./sys/console.ts";
+import { dropBoundingCapability } from "./sys/libc.ts";
+import { virtualMachine } from "./sys/machine.ts";
+import { findVirtioPort, VirtioPort } from "./sys/virtio-port.ts";
+import { AGENT_VERSION } from "./version.ts";
+
+const CAP_SYS_MODULE = 16;
+const CAP_SYS_RAWIO = 17;
+
+async function main(): Promise<void> {
+  // Every command inherits this: modules and raw I/O lead straight into the VM's kernel.
+  for (const capability of [CAP_SYS_MODULE, CAP_SYS_RAWIO]) dropBoundingCapability(capability);
+  const processes = new ProcessTable();
+  const environment = new InnerEnvironment(processes);
+  const sessions = new SessionRegistry(new Spawner(processes, environment.enclosure), processes);
+  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment });
+  const links = new LinkServer(service);
+  await environment.prepare();
+  await listen(links);
+  const serialPort = openPort(LINK_PORT);
+  const bootPort = openPort(BOOT_PORT);
+  if (!bootPort) throw new Error(`the VM has no port ${BOOT_PORT}`);
+  const boot = new BootProtocol({
+    port: bootPort,
+    agentVersion: AGENT_VERSION,
+    machine: virtualMachine,
+    links,
+    serialLink: serialPort && new SerialLink(serialPort, (carrier) => links.serve(carrier)),
+    onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
+  });
+  // Ports and signals do not keep the event loop alive; this never fires in practice and costs nothing.
+  setInterval(() => {}, 2 ** 31 - 1);
+  boot.announceIdle();
+  say(`idle after ${fs.readFileSync("/proc/uptime", "utf8").split(" ")[0]} s`);
+}
+
+/** Listens on the management NIC; a VM without one has the serial link. */
+async function listen(links: LinkServer): Promise<void> {
+  const host = MANAGEMENT_NETWORK.guestAddress;
+  const isThere = Object.values(os.networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === host));
+  if (!isThere) return;
+  const listener = net.createServer({ noDelay: true }, (socket) => links.serve(socket));
+  await new Promise<void>((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen(MANAGEMENT_NETWORK.port, host, resolve);
+  });
+}
+
+function openPort(name: string): Duplex | undefined {
+  const device = findVirtioPort(name);
+  return device === undefined ? undefined : new VirtioPort(device);
+}
+
+await main();

@@ -1,0 +1,89 @@
+/**
+ * What the link's requests do: sessions in the inner environment, its status, its end. The same
+ * in a VM and on a bare host; only the environment differs.
+ */
+import { GUEST_LIMITS, type Bootstrap, type GuestStatus, type SessionStart } from "@sprited/protocol/guest";
+import type { LinkService } from "./link/link-server.ts";
+import { RefusedError, type SessionRegistry } from "./session/registry.ts";
+import type { Session } from "./session/session.ts";
+import { LaunchError } from "./spawn/launch.ts";
+import { EnclosureGoneError } from "./spawn/spawner.ts";
+
+/** Where sessions run: brought up after bootstrap, and again when it ended by itself. */
+export interface Environment {
+  readonly status: Pick<GuestStatus, "inner" | "inner_error" | "inner_starts">;
+  /** Takes over identity and disk; the environment comes up without being asked. */
+  bootstrap(bootstrap: Bootstrap): void;
+  /** Resolves when commands can be started. Rejects with the reason when they cannot. */
+  ready(): Promise<void>;
+  /** Ends it and unmounts the disk. Idempotent. */
+  stop(graceMs: number): Promise<void>;
+  sync(): Promise<void>;
+}
+
+const MESSAGE_LENGTH_MAX = 1000;
+
+export class AgentService implements LinkService {
+  readonly agentVersion: string;
+  readonly sessions: SessionRegistry;
+  readonly #environment: Environment;
+  #variables: Record<string, string> = {};
+
+  constructor(options: { agentVersion: string; sessions: SessionRegistry; environment: Environment }) {
+    this.agentVersion = options.agentVersion;
+    this.sessions = options.sessions;
+    this.#environment = options.environment;
+  }
+
+  bootstrap(bootstrap: Bootstrap): void {
+    this.#variables = bootstrap.environment;
+    this.#environment.bootstrap(bootstrap);
+  }
+
+  status(): GuestStatus {
+    return { ...this.#environment.status, sessions: this.sessions.size, time_ms: Date.now() };
+  }
+
+  async startSession(id: string, start: SessionStart): Promise<Session> {
+    try {
+      const session = await this.#startOnce(id, start).catch((error: unknown) => {
+        if (error instanceof EnclosureGoneError) return this.#startOnce(id, start);
+        throw error;
+      });
+      if (!session) throw new RefusedError("not_found", "the session was deleted before it began");
+      return session;
+    } catch (error) {
+      this.sessions.release(id);
+      if (error instanceof RefusedError) throw error;
+      if (error instanceof LaunchError) throw new RefusedError("invalid", error.message, { cause: error });
+      throw new RefusedError("internal", `the command could not be started: ${reason(error)}`, { cause: error });
+    }
+  }
+
+  async #startOnce(id: string, start: SessionStart): Promise<Session | undefined> {
+    await refusing("inner_failed", this.#environment.ready());
+    return this.sessions.start(id, start, this.#variables);
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    await refusing("inner_failed", this.#environment.stop(graceMs));
+  }
+
+  async sync(): Promise<void> {
+    await refusing("internal", this.#environment.sync());
+  }
+}
+
+async function refusing<T>(code: "inner_failed" | "internal", work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof RefusedError) throw error;
+    throw new RefusedError(code, reason(error), { cause: error });
+  }
+}
+
+/** Inside the guest nothing is secret from the host: the reason may be told. */
+function reason(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).slice(0, Math.min(MESSAGE_LENGTH_MAX, GUEST_LIMITS.jsonBytesMax));
+}

@@ -1,0 +1,157 @@
+/**
+ * Starts commands for sessions. Where a command runs is the enclosure's business: the inner
+ * environment of a sprite, or nothing at all for tests on a bare host.
+ */
+import fs from "node:fs";
+import net from "node:net";
+import type { Readable, Writable } from "node:stream";
+import tty from "node:tty";
+import type { SessionStart, TerminalSize } from "@sprited/protocol/guest";
+import { type ChildEnd, fcntl, pipe, SystemCallError } from "../sys/libc.ts";
+import { type LaunchShell, LaunchError, planLaunch } from "./launch.ts";
+import type { ProcessTable, SpawnRequest } from "./process-table.ts";
+import { foregroundGroup, openPty, resizePty } from "./pty.ts";
+import type { User } from "./user.ts";
+
+/** The enclosure ended before the command was started in it; a new one may be ready soon. */
+export class EnclosureGoneError extends Error {
+  override readonly name = "EnclosureGoneError";
+}
+
+/** Where commands run. */
+export interface Enclosure {
+  readonly shell: LaunchShell;
+  /** Who commands run as. */
+  user(): User;
+  /** Runs `spawn` with this thread inside the enclosure and as `user`. Synchronous. */
+  within<T>(user: User, spawn: (inside: { cgroupFd: number | undefined }) => T): T;
+  /** The number a process has inside. */
+  innerPid(pid: number): number | null;
+}
+
+/** A started command. */
+export interface Command {
+  /** As the agent sees it. */
+  readonly pid: number;
+  readonly innerPid: number | null;
+  /** Terminal output or standard output. */
+  readonly stdout: Readable;
+  /** Undefined with a terminal. */
+  readonly stderr: Readable | undefined;
+  /** Undefined when the command has an empty input. */
+  readonly stdin: Writable | undefined;
+  readonly ended: Promise<ChildEnd>;
+  /** Foreground process group of the terminal; undefined without one. */
+  foregroundGroup(): number | undefined;
+  resize(size: TerminalSize): void;
+}
+
+/** Bytes a pipe holds; larger ones save the command switches to and fro. */
+const PIPE_BYTES = 1024 * 1024;
+
+export class Spawner {
+  readonly #processes: ProcessTable;
+  readonly #enclosure: Enclosure;
+
+  constructor(processes: ProcessTable, enclosure: Enclosure) {
+    this.#processes = processes;
+    this.#enclosure = enclosure;
+  }
+
+  /** Starts a command. Throws `LaunchError` when it can never run, `SystemCallError` when it cannot now. */
+  start(start: SessionStart, environment: Readonly<Record<string, string>>): Command {
+    const user = this.#enclosure.user();
+    return start.tty ? this.#startInTerminal(start, start.tty, user, environment) : this.#startWithPipes(start, user, environment);
+  }
+
+  #startInTerminal(start: SessionStart, size: TerminalSize, user: User, environment: Readonly<Record<string, string>>): Command {
+    const pty = openPty(size, user);
+    let child;
+    try {
+      const launch = planLaunch({ start, user, environment, terminal: pty.path, shell: this.#enclosure.shell });
+      child = this.#spawn(user, { ...launch, stdio: [pty.slaveFd, pty.slaveFd, pty.slaveFd] });
+    } catch (error) {
+      fs.closeSync(pty.masterFd);
+      throw error;
+    } finally {
+      fs.closeSync(pty.slaveFd);
+    }
+    const master = new tty.ReadStream(pty.masterFd);
+    let open = true;
+    master.once("close", () => {
+      open = false;
+    });
+    return {
+      pid: child.pid,
+      innerPid: this.#enclosure.innerPid(child.pid),
+      stdout: master,
+      stderr: undefined,
+      stdin: master,
+      ended: child.ended,
+      foregroundGroup: () => (open ? foregroundGroup(pty.masterFd) : undefined),
+      resize: (next) => {
+        if (open) resizePty(pty.masterFd, next);
+      },
+    };
+  }
+
+  #startWithPipes(start: SessionStart, user: User, environment: Readonly<Record<string, string>>): Command {
+    const launch = planLaunch({ start, user, environment, terminal: undefined, shell: this.#enclosure.shell });
+    const opened: number[] = [];
+    const theirs: number[] = [];
+    const makePipe = (mine: "readFd" | "writeFd"): { mine: number; theirs: number } => {
+      const made = pipe();
+      opened.push(made[mine]);
+      const other = mine === "readFd" ? made.writeFd : made.readFd;
+      theirs.push(other);
+      // `/dev/stdout` is opened by path: the user must own what it leads to.
+      if (user.uid !== process.getuid?.()) fs.fchownSync(other, user.uid, user.gid);
+      return { mine: made[mine], theirs: other };
+    };
+    try {
+      const input = start.stdin ? makePipe("writeFd") : undefined;
+      const output = makePipe("readFd");
+      const error = makePipe("readFd");
+      growPipe(output.mine);
+      const nothing = input ? undefined : fs.openSync("/dev/null", "r");
+      if (nothing !== undefined) theirs.push(nothing);
+      const child = this.#spawn(user, { ...launch, stdio: [input?.theirs ?? (nothing as number), output.theirs, error.theirs] });
+      return {
+        pid: child.pid,
+        innerPid: this.#enclosure.innerPid(child.pid),
+        stdout: new net.Socket({ fd: output.mine, readable: true, writable: false }),
+        stderr: new net.Socket({ fd: error.mine, readable: true, writable: false }),
+        stdin: input && new net.Socket({ fd: input.mine, readable: false, writable: true }),
+        ended: child.ended,
+        foregroundGroup: () => undefined,
+        resize: () => {},
+      };
+    } catch (error) {
+      for (const fd of opened) fs.closeSync(fd);
+      throw error;
+    } finally {
+      for (const fd of theirs) fs.closeSync(fd);
+    }
+  }
+
+  #spawn(user: User, request: Omit<SpawnRequest, "cgroupFd">) {
+    try {
+      return this.#enclosure.within(user, (inside) => this.#processes.spawn({ ...request, cgroupFd: inside.cgroupFd }));
+    } catch (error) {
+      if (error instanceof SystemCallError && error.code === "E2BIG") {
+        throw new LaunchError("arguments and environment together are longer than Linux passes to a program", { cause: error });
+      }
+      throw error;
+    }
+  }
+}
+
+function growPipe(fd: number): void {
+  const F_SETPIPE_SZ = 1031;
+  try {
+    fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
+  } catch (error) {
+    // Beyond the user's allowance the pipe keeps its size.
+    if (!(error instanceof SystemCallError)) throw error;
+  }
+}

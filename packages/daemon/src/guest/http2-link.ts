@@ -1,0 +1,311 @@
+/**
+ * The daemon's end of a link: one HTTP/2 client session over one carrier (LINK-1..4).
+ *
+ * Invariants: nothing is asked before both ends proved the key; memory is bounded whatever the
+ * agent sends (windows, header limits, body limits); any violation of the protocol closes the
+ * link with `guest_protocol`; `closed` resolves exactly once.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import http2 from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
+import type { Duplex } from "node:stream";
+import { DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
+import {
+  encodeJsonFrame,
+  FrameType,
+  GUEST_GENERATION,
+  GUEST_GENERATIONS_SPOKEN,
+  GUEST_LIMITS,
+  guestError,
+  type GuestErrorCode,
+  guestSessions,
+  guestStatus,
+  helloReply,
+  LINK_WINDOWS,
+  type SessionResume,
+  type SessionStart,
+} from "@sprited/protocol/guest";
+import { z } from "zod";
+import { openCarrier } from "./dial.ts";
+import { GuestError, type GuestFault } from "./errors.ts";
+import type { CallOptions, GuestCarrier, GuestLink, LinkKey, SessionStream } from "./link.ts";
+import { GuestSessionStream } from "./session-stream.ts";
+
+/** Default limit of a call, ms. */
+const CALL_TIMEOUT_MS = 30_000;
+/** A broken attempt is followed by the next after this long, ms. */
+const RETRY_PAUSE_MS = 30;
+/** Longest list of sessions, bytes. */
+const SESSIONS_BYTES_MAX = 8 * 1024 * 1024;
+/** Memory of one HTTP/2 session, MB; above the window of the link. */
+const SESSION_MEMORY_MB = 32;
+
+/** Errors of the HTTP/2 library that mean garbage from the other end. */
+const PROTOCOL_CODES: ReadonlySet<string> = new Set(["ERR_HTTP2_ERROR", "ERR_HTTP2_TOO_MANY_INVALID_FRAMES"]);
+
+const FAULT_OF: Record<GuestErrorCode, GuestFault> = {
+  unauthorized: "guest_refused",
+  not_found: "guest_session_unknown",
+  exists: "guest_session_exists",
+  invalid: "guest_refused",
+  inner_failed: "guest_inner_failed",
+  busy: "guest_refused",
+  internal: "guest_refused",
+};
+
+/**
+ * Dials the agent and greets it; tries again while the guest is coming up. May be called before
+ * `bootstrapGuest` has answered: the agent waits for the key. Throws `GuestError`: `guest_timeout`,
+ * `guest_protocol`, `guest_refused` when the key is wrong.
+ */
+export async function openLink(carrier: GuestCarrier, key: LinkKey, options: { signal?: AbortSignal | undefined; timeoutMs: number }): Promise<GuestLink> {
+  try {
+    return await withDeadline("the guest's agent", options, async (signal) => {
+      for (;;) {
+        const duplex = await openCarrier(carrier, { signal, timeoutMs: options.timeoutMs });
+        try {
+          return await greet(duplex, key, signal);
+        } catch (error) {
+          duplex.destroy();
+          signal.throwIfAborted();
+          if (!(error instanceof GuestError) || error.code !== "guest_link_lost") throw error;
+          await sleep(RETRY_PAUSE_MS, { signal });
+        }
+      }
+    });
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof DeadlineError) throw new GuestError("guest_timeout", "the guest's agent did not answer in time", { cause: error });
+    throw error;
+  }
+}
+
+async function greet(duplex: Duplex, key: LinkKey, signal: AbortSignal): Promise<GuestLink> {
+  const link = new Http2Link(duplex, key.incarnation);
+  const stop = (): void => void duplex.destroy();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    await link.hello(key.key);
+    return link;
+  } catch (error) {
+    await link[Symbol.asyncDispose]();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
+
+const anything = z.unknown();
+
+class Http2Link implements GuestLink {
+  readonly incarnation: string;
+  readonly closed: Promise<Error>;
+  agentVersion = "";
+  readonly #session: ClientHttp2Session;
+  #failure: Error | undefined;
+
+  constructor(duplex: Duplex, incarnation: string) {
+    this.incarnation = incarnation;
+    this.#session = http2.connect("http://agent", {
+      createConnection: () => duplex,
+      settings: { enablePush: false, initialWindowSize: LINK_WINDOWS.streamBytes, maxHeaderListSize: 8192, maxConcurrentStreams: 0 },
+      maxSessionMemory: SESSION_MEMORY_MB,
+      maxHeaderListPairs: 32,
+      maxReservedRemoteStreams: 0,
+      maxOutstandingPings: 10,
+      maxSendHeaderBlockLength: 8192,
+    });
+    duplex.on("error", ignore("its session tells"));
+    this.#session.once("connect", () => this.#session.setLocalWindowSize(LINK_WINDOWS.linkBytes));
+    this.#session.on("error", (error: NodeJS.ErrnoException) => this.#fail(faultOf(error)));
+    this.#session.on("goaway", () => this.#fail(new GuestError("guest_link_lost", "the guest's agent closed the link")));
+    this.closed = new Promise((resolve) => {
+      this.#session.once("close", () => {
+        this.#failure ??= new GuestError("guest_link_lost", "the link to the guest broke");
+        duplex.destroy();
+        resolve(this.#failure);
+      });
+    });
+  }
+
+  /** Proves the key to the agent and has it proven (LINK-1). */
+  async hello(key: Uint8Array): Promise<void> {
+    const nonce = randomBytes(16).toString("hex");
+    const body = { generation: GUEST_GENERATION, incarnation: this.incarnation, nonce, proof: proofOf("host", key, this.incarnation, nonce) };
+    // The agent may be waiting for its key: the dial's own deadline ends this.
+    const reply = await this.#call("POST", "/hello", helloReply, { body, timeoutMs: 2 ** 31 - 1 });
+    const expected = proofOf("agent", key, this.incarnation, nonce);
+    const isProven = reply.incarnation === this.incarnation && timingSafeEqual(Buffer.from(reply.proof), Buffer.from(expected));
+    if (!isProven || !GUEST_GENERATIONS_SPOKEN.includes(reply.generation)) throw this.#violation(new Error("the agent's proof or generation is wrong"));
+    this.agentVersion = reply.agent_version;
+  }
+
+  status(options?: CallOptions) {
+    return this.#call("GET", "/status", guestStatus, { ...options });
+  }
+
+  async listSessions(options?: CallOptions) {
+    return (await this.#call("GET", "/sessions", guestSessions, { ...options, bytesMax: SESSIONS_BYTES_MAX })).sessions;
+  }
+
+  async startSession(id: string, start: SessionStart, options?: CallOptions): Promise<SessionStream> {
+    return await this.#openStream(`/sessions/${id}`, encodeJsonFrame(FrameType.start, start), { stdout: 0, stderr: 0 }, options);
+  }
+
+  async attachSession(id: string, resume: SessionResume, options?: CallOptions): Promise<SessionStream> {
+    return await this.#openStream(`/sessions/${id}/attach`, encodeJsonFrame(FrameType.resume, resume), resume, options);
+  }
+
+  async deleteSession(id: string, options?: CallOptions): Promise<void> {
+    try {
+      await this.#call("DELETE", `/sessions/${id}`, anything, { ...options });
+    } catch (error) {
+      if (!(error instanceof GuestError) || error.code !== "guest_session_unknown") throw error;
+    }
+  }
+
+  async stop(graceMs: number, options?: CallOptions): Promise<void> {
+    await this.#call("POST", "/stop", anything, { ...options, body: { grace_ms: graceMs } });
+  }
+
+  async sync(options?: CallOptions): Promise<void> {
+    await this.#call("POST", "/sync", anything, { ...options });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#failure ??= new GuestError("guest_link_lost", "the link was closed");
+    this.#session.destroy();
+    await this.closed;
+  }
+
+  async #openStream(path: string, first: Uint8Array, from: { stdout: number; stderr: number }, options: CallOptions | undefined): Promise<SessionStream> {
+    const stream = this.#request("POST", path);
+    // `write` keeps the request open; both windows hold back whoever is too fast.
+    stream.write(first);
+    try {
+      const status = await this.#awaiting(path, options, (signal) => responseStatus(stream, signal));
+      if (status !== 200) throw await this.#awaiting(path, options, () => this.#refusal(stream, status));
+    } catch (error) {
+      stream.close(http2.constants.NGHTTP2_CANCEL);
+      throw this.#explain(error);
+    }
+    return new GuestSessionStream({
+      stream,
+      from,
+      onViolation: (violation) => this.#fail(violation),
+      linkFailure: () => this.#failure,
+    });
+  }
+
+  async #call<T>(method: string, path: string, schema: z.ZodType<T>, options: CallOptions & { body?: unknown; bytesMax?: number }): Promise<T> {
+    const stream = this.#request(method, path);
+    stream.end(options.body === undefined ? undefined : JSON.stringify(options.body));
+    try {
+      return await this.#awaiting(path, options, async (signal) => {
+        const status = await responseStatus(stream, signal);
+        if (status !== 200) throw await this.#refusal(stream, status);
+        const parsed = schema.safeParse(await readJson(stream, options.bytesMax ?? GUEST_LIMITS.jsonBytesMax));
+        if (!parsed.success) throw this.#violation(parsed.error);
+        return parsed.data;
+      });
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      stream.close(http2.constants.NGHTTP2_CANCEL);
+    }
+  }
+
+  #request(method: string, path: string): ClientHttp2Stream {
+    if (this.#failure) throw this.#failure;
+    try {
+      const stream = this.#session.request({ ":method": method, ":path": path }, { endStream: false });
+      stream.on("error", ignore("whoever reads the stream is told"));
+      return stream;
+    } catch (cause) {
+      throw new GuestError("guest_link_lost", "the link to the guest is closed", { cause });
+    }
+  }
+
+  async #refusal(stream: ClientHttp2Stream, status: number): Promise<GuestError> {
+    const parsed = guestError.safeParse(await readJson(stream, GUEST_LIMITS.jsonBytesMax));
+    if (!parsed.success) return this.#violation(new Error(`status ${status} without a valid error`));
+    const { code, message } = parsed.data;
+    return new GuestError(FAULT_OF[code], `the guest's agent refused: ${code}`, { cause: new Error(message) });
+  }
+
+  async #awaiting<T>(path: string, options: CallOptions | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return await withDeadline(`the guest's answer to ${path}`, { timeoutMs: options?.timeoutMs ?? CALL_TIMEOUT_MS, signal: options?.signal }, work);
+  }
+
+  #explain(error: unknown): unknown {
+    if (error instanceof DeadlineError) return new GuestError("guest_timeout", error.message, { cause: error });
+    if (error instanceof BodyError) return this.#violation(error);
+    if (error instanceof StreamLostError) return this.#failure ?? new GuestError("guest_link_lost", "the link to the guest broke", { cause: error });
+    return error;
+  }
+
+  #violation(cause: unknown): GuestError {
+    const violation = new GuestError("guest_protocol", "the guest's agent broke the protocol", { cause });
+    this.#fail(violation);
+    return violation;
+  }
+
+  #fail(failure: Error): void {
+    this.#failure ??= failure;
+    this.#session.destroy();
+  }
+}
+
+/** The stream went away before the answer was whole. */
+class StreamLostError extends Error {
+  override readonly name = "StreamLostError";
+}
+
+/** A body that is too long or no JSON. */
+class BodyError extends Error {
+  override readonly name = "BodyError";
+}
+
+async function responseStatus(stream: ClientHttp2Stream, signal: AbortSignal): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    const lost = (): void => reject(new StreamLostError("no response"));
+    stream.once("response", (headers: IncomingHttpHeaders) => {
+      stream.off("close", lost);
+      resolve(Number(headers[":status"]));
+    });
+    stream.once("close", lost);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+async function readJson(stream: ClientHttp2Stream, bytesMax: number): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > bytesMax) throw new BodyError(`more than ${bytesMax} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (cause) {
+    if (cause instanceof BodyError) throw cause;
+    throw new StreamLostError("the answer was cut", { cause });
+  }
+  if (!stream.readableEnded || stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR) throw new StreamLostError("the answer was cut");
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)));
+  } catch (cause) {
+    throw new BodyError("no JSON", { cause });
+  }
+}
+
+function faultOf(error: NodeJS.ErrnoException): GuestError {
+  // What the HTTP/2 library cannot accept is the peer's doing; a lost carrier is nobody's.
+  return PROTOCOL_CODES.has(error.code ?? "")
+    ? new GuestError("guest_protocol", "the guest's agent broke the protocol", { cause: error })
+    : new GuestError("guest_link_lost", "the link to the guest broke", { cause: error });
+}
+
+function proofOf(side: "host" | "agent", key: Uint8Array, incarnation: string, nonce: string): string {
+  return createHmac("sha256", key).update(`${side}:${incarnation}:${nonce}`).digest("hex");
+}
