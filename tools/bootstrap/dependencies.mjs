@@ -71,7 +71,7 @@ export async function installDependencies(root, environment) {
   const npmScript = environment["npm_execpath"];
   const usable = npmScript !== undefined && /npm-cli\.[cm]?js$/.test(npmScript) && existsSync(npmScript);
   const [program, ...first] = usable ? [process.execPath, npmScript] : ["npm"];
-  const args = [...first, "ci", "--include=dev", "--no-audit", "--no-fund", "--prefer-offline"];
+  const args = [...first, "ci", "--include=dev", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=2000"];
   /** @type {{ code: number | null, output: string }} */
   const result = await new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd: root, env: environment, stdio: ["ignore", "inherit", "pipe"] });
