@@ -5,7 +5,6 @@
  * answer becomes a `ConnectionError`; the token travels in the header only.
  */
 import { request as httpRequest, type ClientRequest, type IncomingMessage, type RequestOptions } from "node:http";
-import { request as httpsRequest } from "node:https";
 import { ConnectionError } from "@sprited/protocol/client/errors";
 import { ApiError } from "@sprited/protocol/errors";
 import { NdjsonDecoder } from "@sprited/protocol/stream";
@@ -63,7 +62,7 @@ export async function* streamApi(address: ApiAddress, call: Call): AsyncGenerato
   }
 }
 
-function send(address: ApiAddress, call: Call, options: { accept: string; timeoutMs: number }): Promise<IncomingMessage> {
+async function send(address: ApiAddress, call: Call, options: { accept: string; timeoutMs: number }): Promise<IncomingMessage> {
   const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
   const url = new URL(`${address.apiUrl}${call.path}`);
   const init: RequestOptions = {
@@ -75,8 +74,9 @@ function send(address: ApiAddress, call: Call, options: { accept: string; timeou
     },
     ...(call.signal ? { signal: call.signal } : {}),
   };
+  const open = url.protocol === "https:" ? (await import("node:https")).request : httpRequest; // TLS takes long to load
   return new Promise((resolve, reject) => {
-    const request: ClientRequest = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, init, resolve);
+    const request: ClientRequest = open(url, init, resolve);
     const timer = setTimeout(
       () =>
         request.destroy(

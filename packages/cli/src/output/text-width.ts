@@ -1,6 +1,7 @@
 /** How many columns of a terminal a text takes, and texts without terminal controls. Pure. */
 
-const segmenter = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+/** Made on first use: it takes longer to make than a short command to run. */
+let segmenter: Intl.Segmenter | undefined;
 
 /** East Asian wide and full-width ranges, and emoji shown as pictures. */
 const WIDE =
@@ -9,6 +10,7 @@ const WIDE =
 /** Columns of `text`, which must have no control characters. */
 export function textWidth(text: string): number {
   if (/^[\x20-\x7e]*$/.test(text)) return text.length;
+  segmenter ??= new Intl.Segmenter(undefined, { granularity: "grapheme" });
   let width = 0;
   for (const { segment } of segmenter.segment(text)) width += WIDE.test(segment) ? 2 : /^[\p{Mn}\p{Cf}]+$/u.test(segment) ? 0 : 1;
   return width;
