@@ -155,6 +155,16 @@ describe("console", () => {
     expect(raw.slice(raw.lastIndexOf("\x1b[?2004l") + 8)).toMatch(/^\x1b\[0m\x1b\[\?25h/); // oxlint-disable-line no-control-regex -- the two harmless resets
   });
 
+  test("[CLI-35] exec --tty says nothing at the end and leaves the cursor where the command left it", async () => {
+    api.program = (one) => {
+      one.send("no newline");
+      one.exit(0);
+    };
+    await pane.start("exec -s dev --tty -- printf 'no newline'; echo ', next'");
+    expect(await pane.ended()).toEqual({ code: 0, settingsKept: true });
+    expect(await pane.screen()).toEqual(["no newline, next"]);
+  });
+
   test("[CLI-31] shows bare line feeds as the remote meant them", async () => {
     api.program = (one) => {
       one.send("ab\ncd\r\nef\r\n");

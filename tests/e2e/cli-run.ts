@@ -22,7 +22,7 @@ export class CliHome {
   constructor(dir: string, env: Record<string, string>) {
     this.dir = dir;
     // No token of a server that happens to run on this machine.
-    this.env = { PATH: process.env["PATH"] ?? "", HOME: dir, SPRITED_HOME: path.join(dir, "no-server"), ...env };
+    this.env = { PATH: process.env["PATH"] ?? "", SPRITED_HOME: path.join(dir, "no-server"), ...env, HOME: dir };
   }
 
   static async make(env: Record<string, string> = {}): Promise<CliHome> {

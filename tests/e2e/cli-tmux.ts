@@ -48,7 +48,7 @@ export class TmuxPane {
       "stty -echoctl", // a setting that no program would choose by itself
       ...before.map((line) => `echo '${line}'`),
       `stty -g >'${file("before")}'`,
-      `sh -c 'echo $$ >"${file("pid")}"; exec "${SPRITE}" ${args}'`,
+      `sh -c 'echo $$ >"${file("pid")}"; exec "${SPRITE}" "$@"' sh ${args}`,
       `echo $? >'${file("code.new")}'; stty -g >'${file("after")}'; stty -icanon min 0 time 2; cat >'${file("leftover")}'; mv '${file("code.new")}' '${file("code")}'`,
       "exec sleep 600",
     ];

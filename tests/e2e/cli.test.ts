@@ -275,7 +275,9 @@ describe("sprites", () => {
     expect((await home.run(["use"], { cwd: dir })).out).toBe("dev\n");
     expect((await home.run(["info"], { cwd: dir })).out).toMatch(/^status +warm$/m);
     api.sprites.delete("dev");
-    expect((await home.run(["info"], { cwd: dir })).err).toContain("the file .sprite here names");
+    for (const args of [["info"], ["exec", "true"], ["exec", "--tty", "true"]]) {
+      expect((await home.run(args, { cwd: dir })).err).toContain("the file .sprite here names");
+    }
     expect((await home.run(["use", "--unset"], { cwd: dir })).code).toBe(0);
     expect((await home.run(["info"], { cwd: dir })).err).toContain("No sprite was named.");
   });

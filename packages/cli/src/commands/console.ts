@@ -1,7 +1,7 @@
 /** `sprite console`: a shell in a sprite on the user's terminal. */
 import type { ExecWhat } from "@sprited/protocol/client/exec";
 import { envRecord } from "../args/decoders.ts";
-import { type TerminalEnd, runTerminal } from "../exec/run-terminal.ts";
+import { runTerminal, type TerminalEnd, type TerminalOptions } from "../exec/run-terminal.ts";
 import { signalExitCode } from "../exec/signals.ts";
 import { CliError, EXIT_FAILURE } from "../output/cli-error.ts";
 import { describeError } from "../output/report.ts";
@@ -11,6 +11,7 @@ import type { Target } from "../settings/load.ts";
 import type { Size } from "../terminal/screen.ts";
 import type { CommandContext } from "./catalogue.ts";
 import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 import { SHELL_ARGV } from "./shell-script.ts";
 
@@ -38,12 +39,8 @@ export async function openConsole(target: Target): Promise<number> {
 }
 
 /** Shows a terminal session until it ends one way or another; returns the exit code. */
-export async function showTerminal(
-  target: Target,
-  makeWhat: (size: Size) => ExecWhat,
-  options: { quietExit?: boolean } = {},
-): Promise<number> {
-  const { end, sessionId } = await runTerminal(target, makeWhat);
+export async function showTerminal(target: Target, makeWhat: (size: Size) => ExecWhat, options: TerminalOptions = {}): Promise<number> {
+  const { end, sessionId } = await found(target, runTerminal(target, makeWhat, options));
   const message = endMessage(end, target, sessionId);
   if (message !== undefined && !(options.quietExit && end.kind === "exit")) process.stderr.write(`${message}\n`);
   return endCode(end);

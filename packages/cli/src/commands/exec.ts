@@ -4,6 +4,7 @@ import { runCommand } from "../exec/run-command.ts";
 import { CliError, EXIT_USAGE } from "../output/cli-error.ts";
 import type { CommandContext } from "./catalogue.ts";
 import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
 export function build(context: CommandContext) {
@@ -38,6 +39,6 @@ export function build(context: CommandContext) {
       }
       const command = { argv, env: envRecord(env), dir, stdin };
       const run = options.httpPost ? (await import("../exec/http-post.ts")).runCommandByPost : runCommand;
-      context.exitCode = await run(target, command);
+      context.exitCode = await found(target, run(target, command));
     });
 }

@@ -8,7 +8,7 @@ export async function found<T>(target: Target, call: Promise<T>): Promise<T> {
   try {
     return await call;
   } catch (error) {
-    if (!target.fromFile || !ApiError.is(error) || error.status !== 404) throw error;
+    if (!target.fromFile || !ApiError.is(error) || (error.code !== "sprite_not_found" && error.code !== "not_found")) throw error;
     throw new CliError(`There is no sprite ${target.sprite}, which the file .sprite here names.`, {
       hint: "Choose another with `sprite use NAME`, or forget it with `sprite use --unset`.",
       code: error.code,

@@ -34,8 +34,18 @@ export interface TerminalRun {
   sessionId: string | undefined;
 }
 
+/** How a terminal is shown. */
+export interface TerminalOptions {
+  /** Nothing is said about an exit, so the cursor stays where the command left it. */
+  quietExit?: boolean;
+}
+
 /** Runs until one of the ends. Throws `ApiError`, `ConnectionError` when there was no beginning. */
-export async function runTerminal(target: Target, makeWhat: (size: Size) => ExecWhat): Promise<TerminalRun> {
+export async function runTerminal(
+  target: Target,
+  makeWhat: (size: Size) => ExecWhat,
+  { quietExit = false }: TerminalOptions = {},
+): Promise<TerminalRun> {
   const screen = new Screen();
   const left = Promise.withResolvers<TerminalEnd>();
   const aborted = new AbortController();
@@ -58,7 +68,7 @@ export async function runTerminal(target: Target, makeWhat: (size: Size) => Exec
     const end = await Promise.race([ended, left.promise]);
     unfollow();
     connection.detach();
-    await screen.leaveQuietly();
+    await screen.leaveQuietly({ freshLine: !(quietExit && end.kind === "exit") });
     return { end, sessionId: connection.info.session_id };
   } finally {
     screen.leave();

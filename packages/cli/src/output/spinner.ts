@@ -1,4 +1,5 @@
 /** A line on standard error that shows that something is going on. Silent without a terminal. */
+import { isDumbTerminal } from "../settings/environment.ts";
 import { err } from "./style.ts";
 
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
@@ -15,7 +16,7 @@ export class Spinner implements Disposable {
 
   /** Shows `text`, or changes it. */
   show(text: string): void {
-    if (!process.stderr.isTTY) return;
+    if (!process.stderr.isTTY || isDumbTerminal()) return;
     if (text !== this.#text) this.#startedMs = performance.now();
     this.#text = text;
     this.#timer ??= setInterval(() => this.#draw(), FRAME_MS);

@@ -34,6 +34,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
   };
 }
 
+/** True on a terminal that can do no more than print. */
+export function isDumbTerminal(variables: NodeJS.ProcessEnv = process.env): boolean {
+  return variables["TERM"] === "dumb";
+}
+
 /** `NAME=value` of the variables that a command with a terminal gets passed. */
 export function terminalVariables(variables: NodeJS.ProcessEnv = process.env): string[] {
   return TERMINAL_VARIABLES.flatMap((name) => (variables[name] ? [`${name}=${variables[name]}`] : []));

@@ -66,31 +66,31 @@ export class Screen {
 
   /**
    * As `leave`, and swallows reports that the terminal had already sent, so that they do not end
-   * up as input of the user's shell.
+   * up as input of the user's shell. `freshLine`: a message follows, put the cursor on an empty line.
    */
-  async leaveQuietly(): Promise<void> {
+  async leaveQuietly(options: { freshLine: boolean }): Promise<void> {
     if (this.#state === "inside" && this.#tracker.sendsReports && process.stdin.isTTY && process.stdout.isTTY) {
-      this.#undo();
+      this.#undo(options);
       writeNow(STATUS_REQUEST);
       await answered();
     }
-    this.leave();
+    this.leave(options);
   }
 
   /** Restores the terminal. Without effect the second time. */
-  leave(): void {
+  leave(options: { freshLine: boolean } = { freshLine: true }): void {
     if (this.#state !== "inside") return;
     this.#state = "left";
     process.off("exit", this.#onExit);
-    this.#undo();
+    this.#undo(options);
     this.#raw?.restore();
   }
 
-  /** Undoes the modes and goes to a fresh line, once: a second time would pop what is not ours. */
-  #undo(): void {
+  /** Undoes the modes, once: a second time would pop what is not ours. */
+  #undo({ freshLine }: { freshLine: boolean }): void {
     if (this.#undone || !process.stdout.isTTY) return;
     this.#undone = true;
-    writeNow(undoSequence(this.#tracker) + (this.#tracker.leavesFreshLine ? "" : "\r\n"));
+    writeNow(undoSequence(this.#tracker) + (freshLine && !this.#tracker.leavesFreshLine ? "\r\n" : ""));
   }
 }
 
