@@ -15,7 +15,7 @@ import type { Target } from "../settings/load.ts";
 import { AnswerError, type AnswerPiece, AnswerReader } from "./http-answer.ts";
 import type { Command } from "./run-command.ts";
 import { onSignals, signalExitCode } from "./signals.ts";
-import { flushOutput, OutputSink } from "./stdio.ts";
+import { OutputSink } from "./stdio.ts";
 
 /** Connecting, with the TLS handshake, ms. */
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -38,9 +38,7 @@ export async function runCommandByPost(target: Target, command: Command): Promis
     if (!socket) return await leaving.promise;
     socket.write(requestHead(url, target.server.token, hasInput));
     if (hasInput) void sendInput(socket);
-    const code = await Promise.race([readAnswer(socket, sink), leaving.promise]);
-    await Promise.race([flushOutput(), leaving.promise]);
-    return code;
+    return await Promise.race([readAnswer(socket, sink), leaving.promise]);
   } finally {
     stopListening();
     socket?.destroy();

@@ -8,7 +8,7 @@ import type { ExecConnection } from "@sprited/protocol/client/exec";
 import type { Target } from "../settings/load.ts";
 import { connectExec } from "./connect.ts";
 import { onSignals, type SignalName, signalExitCode } from "./signals.ts";
-import { flushOutput, OutputSink, pumpInput } from "./stdio.ts";
+import { OutputSink, pumpInput } from "./stdio.ts";
 
 /** How long a command that got TERM or HUP may take to end before the CLI leaves it, ms. */
 const TERMINATION_MS = 5000;
@@ -54,7 +54,6 @@ export async function runCommand(target: Target, command: Command): Promise<numb
     if (command.stdin) void pumpInput(live, () => live.endInput());
     else live.endInput(); // some servers keep the input open without it
     const code = await Promise.race([live.ended, leaving.promise]);
-    if (!readerLeft) await Promise.race([flushOutput(), leaving.promise]);
     return readerLeft ? signalExitCode("SIGPIPE") : code;
   } finally {
     stopListening();
