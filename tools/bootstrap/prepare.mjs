@@ -29,7 +29,7 @@ export async function prepare(options) {
   const giveBack = await takeTurn(ROOT, () => say("Another start is installing in this directory; waiting for it."));
   try {
     if (!dependenciesAreInstalled(ROOT)) {
-      await timed("npm packages and Node 24 (npm ci, about 500 MB)", () => installDependencies(ROOT, process.env));
+      await timed("npm packages and Node 24 (npm ci, about 400 MB on disk)", () => installDependencies(ROOT, process.env));
       if (!dependenciesAreInstalled(ROOT)) {
         throw new BootstrapError(EXIT.dependencies, "npm ci ended well, but node_modules is not what package-lock.json asks for.");
       }

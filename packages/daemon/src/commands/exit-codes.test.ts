@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { DeadlineError } from "@sprited/base";
 import { DiskError } from "@sprited/disk";
 import { VmmError } from "@sprited/vmm";
 import { describe, expect, it } from "vitest";
@@ -42,6 +43,7 @@ describe("explainFailure", () => {
     ["a forbidden port", denied, "port_busy", "0.0.0.0:80 cannot be listened on"],
     ["a read-only home", readOnly, "home_unusable", "/srv/home cannot be used (EROFS)"],
     ["no network", offline, "no_network", "cannot be reached"],
+    ["a guest that stays silent", new DeadlineError("booting a VM", 1000), "vmm_failed", "booting a VM: nothing within 1000 ms"],
     ["no VM", new VmmError("vmm_unavailable", "QEMU is missing"), "vmm_failed", "QEMU is missing"],
     ["a mistake of the caller", new CommandError("daemon_unreachable", "no daemon"), "daemon_unreachable", "no daemon"],
   ])("gives %s its own code and a sentence", (_, error, exit, words) => {

@@ -1,3 +1,4 @@
+import { DeadlineError } from "@sprited/base";
 import { DiskError, type DiskErrorCode } from "@sprited/disk";
 import { VmmError } from "@sprited/vmm";
 import { ConfigError } from "../config/index.ts";
@@ -44,6 +45,9 @@ export function explainFailure(error: unknown): { exit: ExitName; message: strin
       return { exit: "no_network", message: `${error.message}\nThe package mirror cannot be reached. Check the network and start again; what was made so far is kept.` };
     }
     return { exit: DISK_EXITS[error.code], message: withCauses(error) };
+  }
+  if (error instanceof DeadlineError) {
+    return { exit: "vmm_failed", message: `${error.message}. A busy host with emulated CPUs may need more: raise SPRITED_TIMEOUTS_BOOT_MS; sprited doctor checks the host.` };
   }
   if (error instanceof VmmError) return { exit: "vmm_failed", message: withCauses(error) };
   return { exit: "failed", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
