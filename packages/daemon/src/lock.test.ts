@@ -56,6 +56,7 @@ describe("lockHome", () => {
     }
     await waitFor("the lock to be free", { timeoutMs: 5000 }, isFree);
     expect(findHolder(lockPath)).toBeUndefined();
+    expect(readdirSync(path.dirname(lockPath))).toEqual(["lock"]);
   });
 
   it("believes the lock, not the note beside it", () => {

@@ -46,7 +46,8 @@ export function lockHome(lockPath: string, role: string): HomeLock {
   mkdirSync(path.dirname(lockPath), { recursive: true });
   const database = new DatabaseSync(lockPath, { timeout: 0 });
   try {
-    database.exec("BEGIN IMMEDIATE");
+    // Nothing is ever written, so there is nothing to roll back and no journal to leave behind.
+    database.exec("PRAGMA journal_mode = MEMORY; BEGIN IMMEDIATE");
   } catch (error) {
     database.close();
     if (!isBusy(error)) throw error;
