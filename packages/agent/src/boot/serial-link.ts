@@ -65,7 +65,13 @@ class SerialCarrier extends Duplex {
     this.#port.resume();
   }
 
+  /**
+   * Taken at once, sent when the port takes it: node:http2 does not read while it waits for a
+   * write, and two ends that wait for each other over a full port would wait for ever. What is
+   * held here is bounded by the windows of the link. A copy: the chunk's memory is used again.
+   */
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#port.write(chunk, done);
+    this.#port.write(Buffer.from(chunk));
+    done();
   }
 }
