@@ -25,6 +25,7 @@ export const EXIT_CODES = {
   system_failed: { code: 22, meaning: "Kernel, QEMU or system image could not be made." },
   vmm_failed: { code: 23, meaning: "No virtual machine could be started on this host." },
   daemon_unreachable: { code: 24, meaning: "The command needs a running daemon and none answers." },
+  not_set_up: { code: 25, meaning: "The command needs a home whose set-up is done." },
 } as const satisfies Record<string, { code: number; meaning: string }>;
 
 export type ExitName = keyof typeof EXIT_CODES;

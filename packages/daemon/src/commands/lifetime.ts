@@ -73,7 +73,9 @@ async function watchProcess(pid: number, signal: AbortSignal): Promise<void> {
 function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // A zombie has ended; only its parent has not asked yet.
+    return fields[0] === "Z" ? undefined : fields[19];
   } catch {
     // Gone, which is the answer.
     return undefined;

@@ -1,12 +1,14 @@
 import { chown } from "node:fs/promises";
 import { ignore, type Logger } from "@sprited/base";
-import { homeLayout } from "@sprited/disk";
+import { homeLayout, loadSystem } from "@sprited/disk";
 import type { Config } from "../config/index.ts";
 import { lockHome } from "../lock.ts";
 import { ensureHome } from "../setup/index.ts";
 import { urlOf } from "./api.ts";
 import type { DaemonPort, RunningDaemon } from "./daemon-port.ts";
+import { CommandError } from "./failure.ts";
 import type { Lifetime } from "./lifetime.ts";
+import { requirePortFree } from "./port.ts";
 
 /**
  * The daemon in the foreground, from the lock to the orderly end. VMs are none of its children
@@ -28,8 +30,13 @@ export interface ServeOptions {
 export async function serve(options: ServeOptions): Promise<number> {
   const { config, logger, lifetime } = options;
   const layout = homeLayout(config.home);
+  if (!options.before && (await loadSystem(layout)) === undefined) {
+    throw new CommandError("not_set_up", `${config.home} is not set up yet. Run npm start (or npx sprited setup) once.`);
+  }
   await ensureHome(config.home);
   using lock = lockHome(layout.lockPath, options.before ? "set-up" : "daemon");
+  // Found out now, not after minutes of set-up.
+  await requirePortFree(config.listen);
   await options.before?.();
   const daemon = await options.daemon.start(config, { logger });
   try {

@@ -1,4 +1,3 @@
-import net from "node:net";
 import type { Logger } from "@sprited/base";
 import type { Config } from "../config/index.ts";
 import { formatDuration, markFinished, type ProgressReporter, readFinished } from "../setup/index.ts";
@@ -29,8 +28,6 @@ export interface StartOptions {
 export async function start(options: StartOptions): Promise<number> {
   const { config, progress, lifetime } = options;
   const startedMs = performance.now();
-  // Found out now, not after minutes of set-up.
-  await requirePortFree(config.listen);
   return serve({
     ...options,
     before: async () => {
@@ -64,15 +61,4 @@ export function welcome(facts: { url: string; tokenPath: string; limitations: re
     "",
     "Ctrl-C stops the daemon; sprites keep their disks, and running ones run on.",
   ].join("\n");
-}
-
-/** Throws the system's own error when the address cannot be listened on. */
-export async function requirePortFree(address: { host: string; port: number }): Promise<void> {
-  if (address.port === 0) return;
-  const server = net.createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen({ host: address.host, port: address.port, exclusive: true }, resolve);
-  });
-  await new Promise<void>((resolve) => server.close(() => resolve()));
 }

@@ -17,8 +17,8 @@ export interface HostReport {
   qemu: { version: string; origin: "host" | "private" } | undefined;
   /** How guest code is executed; undefined while nothing can tell. */
   accelerator: { kind: string; reason: string } | undefined;
-  /** Release of the guest's kernel; undefined before the set-up. */
-  guestKernel: string | undefined;
+  /** Digest of the system image that VMs boot; undefined before the set-up. */
+  systemDigest: string | undefined;
   /** Built base images. */
   images: readonly string[];
   /** Image of new sprites. */
@@ -116,8 +116,8 @@ const accelerator: Judge = ({ accelerator: found }) => {
   return warn("accelerator", "accelerator", `${found.kind.toUpperCase()} (emulation, about ten times slower): ${found.reason}`, "Use a host with working KVM for speed; everything works without.");
 };
 
-const system: Judge = ({ guestKernel }) =>
-  guestKernel === undefined ? fail("system", "guest system", "not built", RUN_START) : ok("system", "guest system", `Linux ${guestKernel}`);
+const system: Judge = ({ systemDigest }) =>
+  systemDigest === undefined ? fail("system", "guest system", "not built", RUN_START) : ok("system", "guest system", systemDigest.slice(0, 12));
 
 const images: Judge = ({ images: built, defaultImage }) =>
   built.includes(defaultImage)

@@ -1,15 +1,17 @@
 import { existsSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { ignore, silentLogger } from "@sprited/base";
 import { findQemu, homeLayout, loadSystem, openDiskPool, openImageStore } from "@sprited/disk";
 import { ApiClient } from "@sprited/protocol/client";
 import { inspectNetwork, networkSupport, readNetworkFacts } from "@sprited/vmm";
+import { z } from "zod";
 import type { Config } from "../../config/index.ts";
 import { findHolder, lockHome, LockedError } from "../../lock.ts";
 import { findProgram, freeBytesAt, IMAGE_DEFINITIONS, inspectPackages, networkOptions } from "../../setup/index.ts";
 import { urlOf } from "../api.ts";
-import { requirePortFree } from "../start.ts";
+import { requirePortFree } from "../port.ts";
 import type { HostReport } from "./checks.ts";
 
 /**
@@ -18,6 +20,9 @@ import type { HostReport } from "./checks.ts";
 
 /** How long a daemon may take to say that it is ours, `ms`. */
 const HEALTH_TIMEOUT_MS = 3_000;
+
+/** What is read of the accelerator's cached verdict. */
+const verdictSchema = z.object({ kind: z.string(), reason: z.string() });
 
 /** Gathers everything the doctor judges. */
 export async function inspectHost(config: Config): Promise<HostReport> {
@@ -42,8 +47,8 @@ export async function inspectHost(config: Config): Promise<HostReport> {
     home: config.home,
     missingPackages: packages.kind === "complete" ? [] : packages.packages.map((one) => one.name),
     qemu,
-    accelerator: undefined,
-    guestKernel: system && "kernel" in system ? String(system.kernel) : system ? `image ${system.digest.slice(0, 12)}` : undefined,
+    accelerator: await findAccelerator(config, path.join(layout.runtime, "accelerator.json")),
+    systemDigest: system?.digest,
     images: disks.images,
     defaultImage: config.sprite.image,
     pool: disks.pool,
@@ -59,6 +64,22 @@ export async function inspectHost(config: Config): Promise<HostReport> {
     spriteMemoryMb: config.sprite.memoryMb,
     closedParent: closedParent(config.home),
   };
+}
+
+/** What the settings say, else what the last probe boot on this home found. */
+async function findAccelerator(config: Config, verdictPath: string): Promise<HostReport["accelerator"]> {
+  if (config.vmm.accelerator !== "auto") return { kind: config.vmm.accelerator, reason: "set by vmm.accelerator" };
+  const text = await readFile(verdictPath, "utf8").catch(ignore("reported as not tried"));
+  return text === undefined ? undefined : verdictSchema.safeParse(parseJson(text)).data;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Cut short by a crash: as if it were not there.
+    return undefined;
+  }
 }
 
 /** Who holds the home; undefined when the note beside the lock is outdated. */
