@@ -2,11 +2,13 @@
  * The pool and the images for real: loop-mounted XFS, packages from a Debian mirror, a built
  * image read back without mounting it. Needs root and a mirror; takes about a minute.
  */
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { ignore, run, silentLogger } from "@sprited/base";
+import { ignore, run, silentLogger, waitFor } from "@sprited/base";
 import {
   DEFAULT_MIRROR,
   DEFAULT_SECURITY_MIRROR,
@@ -23,6 +25,7 @@ import {
   provisionRuntime,
   readManifest,
   runSweep,
+  sweepUnfinished,
   verifyImage,
 } from "@sprited/disk";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -30,11 +33,13 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
 const DEFINITIONS = path.resolve(import.meta.dirname, "../../images");
-const NOTHING = { sprites: new Set<string>(), bootSnapshots: new Set<string>(), systems: new Set<string>(), images: undefined };
+const NOTHING = { sprites: new Set<string>(), bootSnapshots: new Set<string>(), systems: new Set<string>() };
 
 async function skipReason(): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return "needs root (loop devices, mounts)";
-  const mirror = await fetch(`${DEFAULT_MIRROR}/dists/trixie/InRelease`, { method: "HEAD", signal: AbortSignal.timeout(10_000) }).catch(ignore("reported as a reason"));
+  const mirror = await fetch(`${DEFAULT_MIRROR}/dists/trixie/InRelease`, { method: "HEAD", signal: AbortSignal.timeout(10_000) }).catch(
+    ignore("reported as a reason"),
+  );
   return mirror?.ok === true ? undefined : "no Debian mirror can be reached";
 }
 const reason = await skipReason();
@@ -57,11 +62,21 @@ async function newHome(): Promise<HomeLayout> {
   return layout;
 }
 
-const openPool = (layout: HomeLayout, options: { poolSizeGb?: number; isRoot?: boolean; freeFloorBytes?: number } = {}): Promise<DiskPool> =>
-  openDiskPool({ layout, poolSizeGb: 6, freeFloorBytes: 64 * MIB, isRoot: true, logger: silentLogger, ...options });
+const openPool = (
+  layout: HomeLayout,
+  options: { poolSizeGb?: number; isRoot?: boolean; freeFloorBytes?: number } = {},
+): Promise<DiskPool> => openDiskPool({ layout, poolSizeGb: 6, freeFloorBytes: 64 * MIB, isRoot: true, logger: silentLogger, ...options });
 
 const openStore = (layout: HomeLayout, pool: DiskPool, mirror = DEFAULT_MIRROR): ImageStore =>
-  openImageStore({ layout, pool, definitions: DEFINITIONS, mirror, securityMirror: DEFAULT_SECURITY_MIRROR, isRoot: true, logger: silentLogger });
+  openImageStore({
+    layout,
+    pool,
+    definitions: DEFINITIONS,
+    mirror,
+    securityMirror: DEFAULT_SECURITY_MIRROR,
+    isRoot: true,
+    logger: silentLogger,
+  });
 
 /** A file system of `bytes` in memory, as a host disk that can be filled. */
 async function smallDisk(bytes: number): Promise<string> {
@@ -85,7 +100,7 @@ describe.skipIf(reason !== undefined)("the pool", () => {
 
   test("[DISK-1] [DISK-3] is made, found again while mounted, and mounted again after a reboot", async () => {
     await fs.mkdir(layout.root, { recursive: true });
-    const halfMade = path.join(layout.root, ".pool.img.making-999999999-00000000");
+    const halfMade = path.join(layout.root, ".pool.img.making-999999999-00000000-00000000");
     await fs.writeFile(halfMade, "a killed mkfs");
     const first = await openPool(layout);
     if (first.reason.includes("home shares")) return;
@@ -115,7 +130,9 @@ describe.skipIf(reason !== undefined)("the pool", () => {
     const before = await (await openPool(layout)).freeBytes();
     const after = await (await openPool(layout, { poolSizeGb: 8 })).freeBytes();
     expect(after - before).toBeGreaterThan(1.8 * GIB);
-    expect(await (await openPool(layout, { poolSizeGb: 3 })).freeBytes()).toBe(await (await openPool(layout, { poolSizeGb: 8 })).freeBytes());
+    expect(await (await openPool(layout, { poolSizeGb: 3 })).freeBytes()).toBe(
+      await (await openPool(layout, { poolSizeGb: 8 })).freeBytes(),
+    );
   });
 
   test("[DISK-2] data below the mount point is not hidden", async () => {
@@ -153,7 +170,10 @@ describe.skipIf(reason !== undefined)("the pool", () => {
     const pool = await openPool(home, { poolSizeGb: 8 });
     if (pool.reason.includes("home shares")) return;
     expect(await pool.freeBytes()).toBeLessThan(700 * MIB);
-    await expect(pool.requireSpace(GIB, "a test")).rejects.toMatchObject({ code: "disk_full", message: expect.stringMatching(/a test needs 1\.0 GB, but only \d+ MB are free/) as unknown });
+    await expect(pool.requireSpace(GIB, "a test")).rejects.toMatchObject({
+      code: "disk_full",
+      message: expect.stringMatching(/a test needs 1\.0 GB, but only \d+ MB are free/) as unknown,
+    });
     await run("umount", [home.pool]);
   });
 
@@ -276,7 +296,9 @@ describe.skipIf(reason !== undefined)("images", () => {
   test("[IMG-8] a build that fails late or is aborted leaves nothing", async () => {
     const definition = path.join(layout.root, "own.toml");
     await fs.writeFile(definition, 'name = "own"\nsuite = "trixie"\nrun = ["exit 7"]\n');
-    await expect(store.build("own", { definitionPath: definition, onProgress: () => {} })).rejects.toMatchObject({ code: "disk_build_failed" });
+    await expect(store.build("own", { definitionPath: definition, onProgress: () => {} })).rejects.toMatchObject({
+      code: "disk_build_failed",
+    });
     const abort = new AbortController();
     const aborted = store.build("own", {
       definitionPath: definition,
@@ -289,6 +311,26 @@ describe.skipIf(reason !== undefined)("images", () => {
     expect((await fs.readdir(layout.images)).filter((name) => name !== image.digest)).toEqual([]);
     expect(await fs.readdir(path.join(layout.cache, "build"))).toEqual([]);
     expect(await findSweep(layout, NOTHING)).toEqual([]);
+  });
+
+  test("[IMG-8] a killed build leaves no process and no mount, and the next one sweeps its files", async () => {
+    const home = await newHome();
+    const child = spawn(process.execPath, [path.resolve(import.meta.dirname, "image-build-child.ts"), home.root], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const closed = once(child, "close");
+    for await (const chunk of child.stdout) if (/unpacking|setting up/.test(String(chunk))) child.kill("SIGKILL");
+    await closed;
+    const left = (await findSweep(home, {})).map((item) => item.path);
+    expect(left.length).toBeGreaterThan(0);
+    const busy = async (): Promise<string[]> => {
+      const { stdout } = await run("ps", ["-eo", "args"]);
+      const mounts = await fs.readFile("/proc/self/mountinfo", "utf8");
+      return [...stdout.split("\n"), ...mounts.split("\n")].filter((line) => left.some((directory) => line.includes(directory)));
+    };
+    await waitFor("the build to be gone", { timeoutMs: 10_000, everyMs: 100 }, async () => (await busy()).length === 0);
+    expect(await sweepUnfinished(home)).toHaveLength(left.length);
+    expect(await findSweep(home, {})).toEqual([]);
   });
 
   test("[DISK-6] a build that cannot fit does not begin", async () => {
@@ -312,7 +354,8 @@ describe.skipIf(reason !== undefined)("the system image", () => {
     await fs.mkdir(agentBundle);
     await fs.writeFile(path.join(agentBundle, "agent.mjs"), "1;\n");
     const hostLists = await fs.readdir("/var/lib/apt/lists");
-    const make = async (): Promise<string> => (await provisionRuntime({ layout, agentBundle, overlayDir, onProgress: () => {} })).system.digest;
+    const make = async (): Promise<string> =>
+      (await provisionRuntime({ layout, agentBundle, overlayDir, onProgress: () => {} })).system.digest;
 
     const first = await make();
     expect(await fs.readdir("/var/lib/apt/lists")).toEqual(hostLists);

@@ -1,7 +1,14 @@
-export { DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, provision, type Provisioned, type ProvisionOptions, provisionRuntime } from "./provision/provision.ts";
+export {
+  DEFAULT_MIRROR,
+  DEFAULT_SECURITY_MIRROR,
+  provision,
+  type Provisioned,
+  type ProvisionOptions,
+  provisionRuntime,
+} from "./provision/provision.ts";
 export { DiskError, type DiskErrorCode } from "./errors.ts";
 export { type HomeLayout, homeLayout } from "./layout/home.ts";
-export { findSweep, type References, runSweep, type SweepItem } from "./layout/sweep.ts";
+export { findSweep, type References, runSweep, sweepUnfinished, type SweepItem } from "./layout/sweep.ts";
 export type { ImageRecord, ImageStore, SystemImage } from "./image/image.ts";
 export { STORAGE_GB_MAX, STORAGE_GB_MIN } from "./image/ext4.ts";
 export { type ImageManifest } from "./image/manifest.ts";

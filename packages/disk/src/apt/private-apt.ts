@@ -151,7 +151,8 @@ export async function openPrivateApt(directory: string, sources: readonly AptSou
     } catch (cause) {
       if (!(cause instanceof RunError)) throw cause;
       const unknown = /^E: Unable to locate package (\S+)|^E: Version '(\S+)' for '\S+' was not found/m.exec(cause.stderr);
-      if (unknown) throw new DiskError("disk_image_invalid", `Debian has no package ${unknown[1] ?? unknown[2]} in ${sources[0]?.suite}`, { cause });
+      if (unknown)
+        throw new DiskError("disk_image_invalid", `Debian has no package ${unknown[1] ?? unknown[2]} in ${sources[0]?.suite}`, { cause });
       throw new DiskError("disk_build_failed", `${what} failed: is the Debian mirror reachable (${sources[0]?.uri})?`, { cause });
     }
   };

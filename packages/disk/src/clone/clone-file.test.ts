@@ -29,7 +29,9 @@ describe("cloneFile", () => {
 
   it("[DISK-7] a missing source is damage, and nothing is left", async () => {
     for (const kind of ["copy", "reflink"] as const) {
-      await expect(cloneFile(path.join(directory, "none"), path.join(directory, "target"), { kind })).rejects.toMatchObject({ code: "disk_damaged" });
+      await expect(cloneFile(path.join(directory, "none"), path.join(directory, "target"), { kind })).rejects.toMatchObject({
+        code: "disk_damaged",
+      });
     }
     expect(await fs.readdir(directory)).toEqual([]);
   });
@@ -37,7 +39,9 @@ describe("cloneFile", () => {
   it("stops when it is aborted before it began", async () => {
     await fs.writeFile(path.join(directory, "source"), "x");
     const signal = AbortSignal.abort(new Error("no longer wanted"));
-    await expect(cloneFile(path.join(directory, "source"), path.join(directory, "target"), { kind: "copy", signal })).rejects.toThrow("no longer wanted");
+    await expect(cloneFile(path.join(directory, "source"), path.join(directory, "target"), { kind: "copy", signal })).rejects.toThrow(
+      "no longer wanted",
+    );
     expect(await fs.readdir(directory)).toEqual(["source"]);
   });
 

@@ -18,7 +18,11 @@ import { asDiskError, systemErrorCode } from "./fs-error.ts";
 const COPY_TIMEOUT_MS = 30 * 60_000;
 
 /** Clones `source` to `target`, which appears whole or not at all. Throws `DiskError`. */
-export async function cloneFile(source: string, target: string, options: { kind: "reflink" | "copy"; signal?: AbortSignal | undefined }): Promise<void> {
+export async function cloneFile(
+  source: string,
+  target: string,
+  options: { kind: "reflink" | "copy"; signal?: AbortSignal | undefined },
+): Promise<void> {
   const temp = tempBeside(target);
   const what = `cloning ${path.basename(source)}`;
   try {

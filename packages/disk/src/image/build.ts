@@ -1,7 +1,7 @@
 /**
  * Builds an image: Debian packages by mmdebstrap, npm packages by the host's npm, the definition's
  * files and commands, all into a tree, and the tree into a raw ext4 file. Nothing is mounted in the
- * host's view. Without root the same runs as root of a user namespace.
+ * host's view. Without root packages are installed and the tree is kept in user namespaces.
  *
  * The tree lies below the cache, because nothing may be executed in the pool; the finished files are
  * made under a temporary name in the pool and renamed at the end. A build is whole or leaves
@@ -9,7 +9,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
-import { run, RunError } from "@sprited/base";
+import { ignore, run, RunError } from "@sprited/base";
 import { hostAptProxy, networkEnvironment } from "../apt/host-network.ts";
 import type { AptSource, PrivateApt } from "../apt/private-apt.ts";
 import { sha256Hex } from "../clone/digest.ts";
@@ -18,6 +18,8 @@ import { DiskError } from "../errors.ts";
 import { removeTree, syncDirectory, syncFile, tempBeside, writeFileAtomic } from "../layout/atomic.ts";
 import type { HomeLayout } from "../layout/home.ts";
 import { readJson } from "../layout/record.ts";
+import { sweepUnfinished } from "../layout/sweep.ts";
+import { requireTreeOwner, runAsTreeOwner } from "../layout/tree-owner.ts";
 import type { DiskPool, OnProgress } from "../pool/pool.ts";
 import { freeOf, requireFree } from "../pool/space.ts";
 import { aptPackages, type ImageDefinition } from "./definition.ts";
@@ -38,6 +40,13 @@ const INSTALLED_PER_FETCHED = 4;
 const NPM_BYTES = 700 * 1024 ** 2;
 /** Characters kept of a line of output, for the log. */
 const LINE_KEPT = 300;
+/** Ends a build when this program is killed, so that it does not go on in a directory nobody wants. */
+const APART = ["--pdeathsig", "KILL", "--"];
+/**
+ * Namespaces of its own for a build as root: what it mounts is never seen by the host, and neither
+ * mounts nor processes outlive it, however it ends. (Without root mmdebstrap does this itself.)
+ */
+const AS_ROOT_APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"];
 /** Packages that every Debian has and the private apt does not count. */
 const ESSENTIAL = "?essential";
 
@@ -63,7 +72,9 @@ export async function buildImage(definition: ImageDefinition, options: BuildOpti
   const temp = tempBeside(path.join(layout.cache, "build", definition.name));
   const out = tempBeside(path.join(layout.images, definition.name));
   try {
-    if (!options.isRoot) await requireNamespaces();
+    await requireTreeOwner(options.isRoot);
+    // A killed build may have left gigabytes: they go before the space is counted.
+    await sweepUnfinished(layout);
     onProgress({ step, fraction: 0, detail: "counting packages" });
     const apt = await options.openApt();
     const plan = await apt.plan([ESSENTIAL, "apt", ...aptPackages(definition)], { signal });
@@ -74,8 +85,10 @@ export async function buildImage(definition: ImageDefinition, options: BuildOpti
 
     const npm = definition.npm ? await npmStep(definition.npm, { temp, layout, onProgress, step, signal }) : undefined;
     const tree = path.join(temp, "tree");
-    const paths = await writeInputs(definition, npm, { temp, tree, signal });
+    const target = options.isRoot ? tree : `${tree}.tar`;
+    const paths = await writeInputs(definition, npm, { temp, target, signal });
     await installTree(definition, { ...options, paths, expectedPackages: plan.packages, step });
+    if (!options.isRoot) await unpackTree(target, tree, signal);
     onProgress({ step, fraction: 0.9, detail: "writing the file system" });
     return await pack(definition, npm?.packages ?? [], { ...options, out, tree });
   } catch (error) {
@@ -102,16 +115,32 @@ async function npmStep(
 async function writeInputs(
   definition: ImageDefinition,
   npm: NpmPackages | undefined,
-  options: { temp: string; tree: string; signal: AbortSignal | undefined },
+  options: { temp: string; target: string; signal: AbortSignal | undefined },
 ): Promise<BootstrapPaths> {
-  const { temp, tree, signal } = options;
+  const { temp, target, signal } = options;
   const pack = async (name: string, directory: string): Promise<string> => {
     const file = path.join(temp, `${name}.tar`);
-    await run("tar", ["--create", "--file", file, "--directory", directory, "--owner=0", "--group=0", "--numeric-owner", "--no-recursion", "--null", "--files-from=-"], {
-      input: (await listEntries(directory)).join("\0"),
-      timeoutMs: BOOTSTRAP_TIMEOUT_MS,
-      signal,
-    });
+    await run(
+      "tar",
+      [
+        "--create",
+        "--file",
+        file,
+        "--directory",
+        directory,
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--no-recursion",
+        "--null",
+        "--files-from=-",
+      ],
+      {
+        input: (await listEntries(directory)).join("\0"),
+        timeoutMs: BOOTSTRAP_TIMEOUT_MS,
+        signal,
+      },
+    );
     return file;
   };
   const early = earlyFiles(definition);
@@ -120,7 +149,7 @@ async function writeInputs(
   await writeFiles(path.join(temp, "overlay"), overlayFiles(definition));
   if (early.length > 0) await writeFiles(path.join(temp, "early"), early);
   return {
-    tree,
+    target,
     npmTar,
     overlayTar: await pack("overlay", path.join(temp, "overlay")),
     earlyTar: early.length === 0 ? undefined : await pack("early", path.join(temp, "early")),
@@ -149,14 +178,14 @@ async function installTree(
 ): Promise<void> {
   const { paths, sources, onProgress, step, signal, isRoot } = options;
   const progress = new InstallProgress(options.expectedPackages);
-  const args = bootstrapArgs(definition, { paths, sources, aptSettings: await hostAptProxy() });
+  const args = bootstrapArgs(definition, { paths, isRoot, sources, aptSettings: await hostAptProxy() });
   const tail: string[] = [];
   try {
-    // When this program is killed, mmdebstrap ends too instead of filling a directory nobody wants.
-    await run("setpriv", ["--pdeathsig", "TERM", "--", ...asTreeOwner(isRoot), "mmdebstrap", ...args], {
+    await run("setpriv", [...APART, ...(isRoot ? AS_ROOT_APART : []), "mmdebstrap", ...args], {
       timeoutMs: BOOTSTRAP_TIMEOUT_MS,
       signal,
-      env: { ...networkEnvironment(), TMPDIR: path.dirname(paths.tree) },
+      // Without root mmdebstrap works as a user that may not enter the home.
+      env: { ...networkEnvironment(), TMPDIR: isRoot ? path.dirname(paths.target) : "/var/tmp" },
       onLine: (line) => {
         tail.push(line.slice(0, LINE_KEPT));
         if (tail.length > 40) tail.shift();
@@ -167,8 +196,21 @@ async function installTree(
   } catch (cause) {
     if (!(cause instanceof RunError)) throw cause;
     // The whole output is far too long for a log; its end says why.
-    throw toolFailed(`installing the packages of the image ${definition.name}`, new RunError("mmdebstrap", { exitCode: cause.exitCode, stderr: tail.join("\n"), why: "failed" }));
+    throw toolFailed(
+      `installing the packages of the image ${definition.name}`,
+      new RunError("mmdebstrap", { exitCode: cause.exitCode, stderr: tail.join("\n"), why: "failed" }),
+    );
   }
+}
+
+/** Unpacks what mmdebstrap packed, with its owners; device nodes are neither possible nor wanted. */
+async function unpackTree(tar: string, tree: string, signal: AbortSignal | undefined): Promise<void> {
+  await fs.mkdir(tree);
+  await runAsTreeOwner(
+    ["tar", "--extract", "--preserve-permissions", "--numeric-owner", "--exclude=./dev/*", "--file", tar, "--directory", tree],
+    { isRoot: false, signal },
+  );
+  await fs.rm(tar);
 }
 
 async function pack(
@@ -179,16 +221,26 @@ async function pack(
   const { layout, pool, isRoot, out, tree, signal } = options;
   const apt = parseDpkgStatus(await fs.readFile(path.join(tree, "var/lib/dpkg/status"), "utf8"));
   const digest = sha256Hex(JSON.stringify([IMAGE_REVISION, definition, apt, npm]));
-  const manifest: ImageManifest = { format: 1, name: definition.name, digest, built_at: new Date().toISOString(), definition, packages: { apt, npm } };
+  const manifest: ImageManifest = {
+    format: 1,
+    name: definition.name,
+    digest,
+    built_at: new Date().toISOString(),
+    definition,
+    packages: { apt, npm },
+  };
   await fs.mkdir(out);
   await fs.writeFile(path.join(out, "manifest.json"), `${JSON.stringify(imageManifest.parse(manifest), undefined, 1)}\n`);
-  await owned(isRoot, ["install", "-D", "-m", "0644", path.join(out, "manifest.json"), path.join(tree, MANIFEST_IN_IMAGE)], signal);
+  await runAsTreeOwner(["install", "-D", "-m", "0644", path.join(out, "manifest.json"), path.join(tree, MANIFEST_IN_IMAGE)], {
+    isRoot,
+    signal,
+  });
 
   const { contentBytes, entries } = await measure(tree, isRoot, signal);
   const bytes = imageBytes(contentBytes, entries);
   await pool.requireSpace(contentBytes * 1.1, `writing the image ${definition.name}`);
   const raw = path.join(out, "image.raw");
-  await owned(isRoot, ["mke2fs", ...mkfsArgs({ tree, target: raw, bytes, uuid: uuidOf(digest), label: "sprite" })], signal);
+  await runAsTreeOwner(["mke2fs", ...mkfsArgs({ tree, target: raw, bytes, uuid: uuidOf(digest), label: "sprite" })], { isRoot, signal });
   await fs.chmod(raw, 0o444);
   await syncFile(raw);
 
@@ -219,36 +271,15 @@ async function putInPlace(finished: string, target: string, layout: HomeLayout):
 }
 
 async function measure(tree: string, isRoot: boolean, signal: AbortSignal | undefined): Promise<{ contentBytes: number; entries: number }> {
-  const du = async (...how: string[]): Promise<number> => Number((await owned(isRoot, ["du", "--summarize", ...how, tree], signal)).split("\t")[0]);
+  const du = async (...how: string[]): Promise<number> =>
+    Number((await runAsTreeOwner(["du", "--summarize", ...how, tree], { isRoot, signal })).split("\t")[0]);
   return { contentBytes: await du("--block-size=1"), entries: await du("--inodes") };
-}
-
-/** Owners in the tree are those of the image: without root they exist only in a user namespace. */
-function asTreeOwner(isRoot: boolean): string[] {
-  return isRoot ? [] : ["unshare", "--map-root-user", "--map-auto", "--"];
-}
-
-/** Throws `disk_build_failed` unless a user namespace with many owners can be had. */
-async function requireNamespaces(): Promise<void> {
-  try {
-    await owned(false, ["true"], undefined);
-  } catch (cause) {
-    throw new DiskError(
-      "disk_build_failed",
-      "building an image without root needs user namespaces: install the package uidmap and give your user a range in /etc/subuid and /etc/subgid, or build as root",
-      { cause },
-    );
-  }
-}
-
-async function owned(isRoot: boolean, command: readonly string[], signal: AbortSignal | undefined): Promise<string> {
-  const { stdout } = await run("env", [...asTreeOwner(isRoot), ...command], { timeoutMs: BOOTSTRAP_TIMEOUT_MS, signal });
-  return stdout;
 }
 
 /** Removes a build's directory, whoever owns what is in it. */
 export async function removeBuild(temp: string, options: { layout: HomeLayout; isRoot: boolean }): Promise<void> {
-  if (!options.isRoot) await owned(false, ["rm", "-rf", "--", temp], undefined);
+  const begun = await fs.stat(temp).catch(ignore("nothing was begun"));
+  if (begun && !options.isRoot) await runAsTreeOwner(["rm", "-rf", "--", temp], { isRoot: false });
   await removeTree(temp, options.layout.cache);
 }
 

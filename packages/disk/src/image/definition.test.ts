@@ -23,7 +23,18 @@ describe("shipped definitions", () => {
   it("[IMG-2] default brings what the product promises", async () => {
     const definition = await readDefinition(path.join(IMAGES, "default.toml"));
     const promised = ["git", "python3", "python3-pip", "python3-venv", "golang-go", "rustc", "cargo", "default-jdk-headless"];
-    promised.push("postgresql", "postgresql-client", "build-essential", "ripgrep", "jq", "tmux", "curl", "sqlite3", "openssh-client", "vim");
+    promised.push(
+      "postgresql",
+      "postgresql-client",
+      "build-essential",
+      "ripgrep",
+      "jq",
+      "tmux",
+      "curl",
+      "sqlite3",
+      "openssh-client",
+      "vim",
+    );
     expect(aptPackages(definition)).toEqual(expect.arrayContaining(promised));
     expect(definition.npm).toMatchObject({ node: "24", packages: expect.arrayContaining(["@anthropic-ai/claude-code"]) as unknown });
     expect(definition.user).toMatchObject({ name: "sprite", uid: 1001, home: "/home/sprite", sudo: true });

@@ -50,7 +50,12 @@ export const imageDefinition = z.strictObject({
     })
     .prefault({ name: "sprite", uid: 1001, home: "/home/sprite" }),
   /** Environment of every command. */
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be the name of an environment variable"), z.string().regex(/^[^\0\n"]*$/, "must be one line without quotes")).default({}),
+  env: z
+    .record(
+      z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "must be the name of an environment variable"),
+      z.string().regex(/^[^\0\n"]*$/, "must be one line without quotes"),
+    )
+    .default({}),
   apt: z
     .strictObject({
       /** Keep manual pages, translations and package documentation. */
@@ -64,7 +69,10 @@ export const imageDefinition = z.strictObject({
       /** Version of Node, as the npm registry has it: `24`, `24.1.0`. */
       node: z.string().regex(/^\d+(\.\d+){0,2}$/, "must be a version as `24` or `24.1.0`"),
       /** Version of npm itself. */
-      npm: z.string().regex(/^\d+(\.\d+){0,2}$/, "must be a version as `11` or `11.1.0`").default("11"),
+      npm: z
+        .string()
+        .regex(/^\d+(\.\d+){0,2}$/, "must be a version as `11` or `11.1.0`")
+        .default("11"),
       /** Packages installed for all users. */
       packages: z.array(npmPackage).max(100).default([]),
     })
@@ -74,7 +82,10 @@ export const imageDefinition = z.strictObject({
       z.strictObject({
         path: absolutePath,
         content: z.string().max(1024 * 1024),
-        mode: z.string().regex(/^0?[0-7]{3}$/, "must be octal permissions, as `0644`").default("0644"),
+        mode: z
+          .string()
+          .regex(/^0?[0-7]{3}$/, "must be octal permissions, as `0644`")
+          .default("0644"),
         owner: z.enum(["root", "user"]).default("root"),
         /** Write it before packages are installed. */
         early: z.boolean().default(false),
@@ -109,7 +120,8 @@ export function parseDefinition(text: string, source: string): ImageDefinition {
 export async function readDefinition(file: string): Promise<ImageDefinition> {
   let text: string;
   try {
-    if ((await fs.stat(file)).size > DEFINITION_BYTES_MAX) throw new DiskError("disk_image_invalid", `${file} is larger than any image definition`);
+    if ((await fs.stat(file)).size > DEFINITION_BYTES_MAX)
+      throw new DiskError("disk_image_invalid", `${file} is larger than any image definition`);
     text = await fs.readFile(file, "utf8");
   } catch (cause) {
     if (systemErrorCode(cause) === undefined) throw cause;

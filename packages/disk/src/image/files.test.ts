@@ -92,13 +92,25 @@ describe("checkFile", () => {
     const file = await written();
     const record = await recordFile(file, { full: true });
     await overwrite(file, 2 * MIB);
-    await expect(checkFile(file, record)).rejects.toMatchObject({ code: "disk_damaged", message: expect.stringContaining("image.raw") as unknown });
+    await expect(checkFile(file, record)).rejects.toMatchObject({
+      code: "disk_damaged",
+      message: expect.stringContaining("image.raw") as unknown,
+    });
     await overwrite(file, 100);
-    await expect(checkFile(file, record)).rejects.toMatchObject({ code: "disk_damaged", message: expect.stringContaining("beginning") as unknown });
+    await expect(checkFile(file, record)).rejects.toMatchObject({
+      code: "disk_damaged",
+      message: expect.stringContaining("beginning") as unknown,
+    });
     await fs.truncate(file, 5);
-    await expect(checkFile(file, record)).rejects.toMatchObject({ code: "disk_damaged", message: expect.stringContaining("5 bytes") as unknown });
+    await expect(checkFile(file, record)).rejects.toMatchObject({
+      code: "disk_damaged",
+      message: expect.stringContaining("5 bytes") as unknown,
+    });
     await fs.rm(file);
-    await expect(checkFile(file, record)).rejects.toMatchObject({ code: "disk_damaged", message: expect.stringContaining("missing") as unknown });
+    await expect(checkFile(file, record)).rejects.toMatchObject({
+      code: "disk_damaged",
+      message: expect.stringContaining("missing") as unknown,
+    });
   });
 
   it("[IMG-7] reads everything when asked to, whatever the time says", async () => {

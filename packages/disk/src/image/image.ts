@@ -24,10 +24,7 @@ export interface ImageStore {
    * Builds the image unless the same content was built before. `definitionPath` undefined
    * means the definition shipped under that name.
    */
-  build(
-    name: string,
-    options: { definitionPath?: string; onProgress?: OnProgress; signal?: AbortSignal },
-  ): Promise<ImageRecord>;
+  build(name: string, options: { definitionPath?: string; onProgress?: OnProgress; signal?: AbortSignal }): Promise<ImageRecord>;
   /** Path of the image as a disk of `sizeGb` GB, made once per size from our own trusted content. */
   disk(image: ImageRecord, sizeGb: number): Promise<string>;
 }

@@ -28,7 +28,18 @@ export async function fetchNpmPackages(
   const { directory, cache, signal } = options;
   const prefix = path.join(directory, "usr/local");
   await fs.mkdir(prefix, { recursive: true });
-  const args = ["install", "--global", "--prefix", prefix, "--cache", cache, "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"];
+  const args = [
+    "install",
+    "--global",
+    "--prefix",
+    prefix,
+    "--cache",
+    cache,
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-update-notifier",
+  ];
   // An image is always amd64 with glibc; npm would otherwise ask the host.
   args.push("--os=linux", "--cpu=x64", "--libc=glibc", "--omit=dev", `${NODE_PACKAGE}@${npm.node}`, `npm@${npm.npm}`, ...npm.packages);
   try {
@@ -37,7 +48,11 @@ export async function fetchNpmPackages(
     await run(npmProgram.program, [...npmProgram.args, ...args], { timeoutMs: NPM_TIMEOUT_MS, signal, env });
   } catch (cause) {
     if (!(cause instanceof RunError)) throw cause;
-    throw new DiskError("disk_build_failed", "fetching from the npm registry failed: is it reachable, and do all packages of the definition exist?", { cause });
+    throw new DiskError(
+      "disk_build_failed",
+      "fetching from the npm registry failed: is it reachable, and do all packages of the definition exist?",
+      { cause },
+    );
   }
   const modules = path.join(prefix, "lib/node_modules");
   const packages = await installedPackages(modules);

@@ -30,7 +30,8 @@ mode = "0600"
 );
 const content = (path: string): string => overlayFiles(definition).find((file) => file.path === path)?.content ?? "";
 const args = bootstrapArgs(definition, {
-  paths: { tree: "/t/tree", earlyTar: "/t/early.tar", overlayTar: "/t/overlay.tar", npmTar: "/t/npm.tar" },
+  isRoot: true,
+  paths: { target: "/t/tree", earlyTar: "/t/early.tar", overlayTar: "/t/overlay.tar", npmTar: "/t/npm.tar" },
   sources: [{ uri: "http://mirror.example/debian", suite: "trixie" }],
   aptSettings: { "Acquire::http::Proxy": "http://proxy.example:3128" },
 });
@@ -42,7 +43,9 @@ describe("overlayFiles", () => {
     expect(content("/etc/machine-id")).toBe("");
     expect(content("/etc/resolv.conf")).toBe("nameserver 10.117.0.1\n");
     expect(content("/etc/hosts")).toContain("127.0.0.1\tlocalhost");
-    expect(content("/etc/apt/sources.list.d/debian.sources")).toContain("URIs: http://deb.debian.org/debian\nSuites: trixie trixie-updates");
+    expect(content("/etc/apt/sources.list.d/debian.sources")).toContain(
+      "URIs: http://deb.debian.org/debian\nSuites: trixie trixie-updates",
+    );
     expect(content("/etc/environment")).toContain('PATH="/a:/b"\n');
   });
 
@@ -53,7 +56,13 @@ describe("overlayFiles", () => {
 
   it("[IMG-10] runs npm's install scripts inside the image, then the user's commands in order, then cleans", () => {
     const script = content("/var/tmp/sprited-build/configure.sh");
-    const places = ["npm rebuild --global --offline", "run-1.sh", "run-2.sh", "chown -R 1001:1001 /home/sprite", "rm -rf /var/tmp/sprited-build"].map((part) => script.indexOf(part));
+    const places = [
+      "npm rebuild --global --offline",
+      "run-1.sh",
+      "run-2.sh",
+      "chown -R 1001:1001 /home/sprite",
+      "rm -rf /var/tmp/sprited-build",
+    ].map((part) => script.indexOf(part));
     expect(places).toEqual([...places].sort((a, b) => a - b));
     expect(places[0]).toBeGreaterThan(0);
     execFileSync("sh", ["-n"], { input: script });
@@ -83,17 +92,29 @@ describe("bootstrapArgs", () => {
 
   it("runs early files, user, npm, overlay and configuration in this order", () => {
     const hooks = args.filter((one) => /^--(essential|customize)-hook=/.test(one) && !one.includes("mkdir"));
-    expect(hooks.map((one) => /early|useradd|npm|overlay|configure/.exec(one)?.[0])).toEqual(["early", "useradd", "npm", "overlay", "configure"]);
+    expect(hooks.map((one) => /early|useradd|npm|overlay|configure/.exec(one)?.[0])).toEqual([
+      "early",
+      "useradd",
+      "npm",
+      "overlay",
+      "configure",
+    ]);
   });
 });
 
 describe("shellQuote", () => {
   it("makes one word of anything", () => {
     fc.assert(
-      fc.property(fc.array(fc.string({ minLength: 0, maxLength: 12 }).filter((word) => !word.includes("\0")), { minLength: 1, maxLength: 5 }), (words) => {
-        const out = execFileSync("sh", ["-c", `printf '%s\\0' ${words.map(shellQuote).join(" ")}`], { encoding: "utf8" });
-        expect(out).toBe(words.map((word) => `${word}\0`).join(""));
-      }),
+      fc.property(
+        fc.array(
+          fc.string({ minLength: 0, maxLength: 12 }).filter((word) => !word.includes("\0")),
+          { minLength: 1, maxLength: 5 },
+        ),
+        (words) => {
+          const out = execFileSync("sh", ["-c", `printf '%s\\0' ${words.map(shellQuote).join(" ")}`], { encoding: "utf8" });
+          expect(out).toBe(words.map((word) => `${word}\0`).join(""));
+        },
+      ),
       { numRuns: 30 },
     );
   });

@@ -36,7 +36,13 @@ export function overlayFiles(definition: ImageDefinition): TreeFile[] {
     { path: "/etc/hosts", content: "127.0.0.1\tlocalhost sprite\n::1\tlocalhost ip6-localhost ip6-loopback\n", mode: 0o644 },
     { path: "/etc/resolv.conf", content: `nameserver ${GUEST_NAME_SERVER}\n`, mode: 0o644 },
     { path: "/etc/machine-id", content: "", mode: 0o444 },
-    { path: "/etc/environment", content: Object.entries(definition.env).map(([key, value]) => `${key}="${value}"\n`).join(""), mode: 0o644 },
+    {
+      path: "/etc/environment",
+      content: Object.entries(definition.env)
+        .map(([key, value]) => `${key}="${value}"\n`)
+        .join(""),
+      mode: 0o644,
+    },
     { path: "/etc/profile.d/sprited.sh", content: profileScript(definition.env), mode: 0o644 },
     { path: "/etc/apt/sources.list.d/debian.sources", content: officialSources(definition.suite), mode: 0o644 },
     { path: `${BUILD_DIRECTORY}/configure.sh`, content: configureScript(definition), mode: 0o755 },
@@ -59,7 +65,8 @@ function profileScript(env: Readonly<Record<string, string>>): string {
 
 /** Debian's own mirror, whatever the image was built from. */
 function officialSources(suite: string): string {
-  const source = (uri: string, suites: string): string => `Types: deb\nURIs: ${uri}\nSuites: ${suites}\nComponents: main\nSigned-By: ${DEBIAN_KEYRING}\n`;
+  const source = (uri: string, suites: string): string =>
+    `Types: deb\nURIs: ${uri}\nSuites: ${suites}\nComponents: main\nSigned-By: ${DEBIAN_KEYRING}\n`;
   return `${source(OFFICIAL_MIRROR, `${suite} ${suite}-updates`)}\n${source(OFFICIAL_SECURITY_MIRROR, `${suite}-security`)}`;
 }
 
@@ -74,7 +81,9 @@ export function userScript(user: ImageDefinition["user"]): string {
 
 function configureScript(definition: ImageDefinition): string {
   const { user } = definition;
-  const owned = definition.files.filter((file) => file.owner === "user").map((file) => `chown ${user.uid}:${user.uid} ${shellQuote(file.path)}`);
+  const owned = definition.files
+    .filter((file) => file.owner === "user")
+    .map((file) => `chown ${user.uid}:${user.uid} ${shellQuote(file.path)}`);
   return [
     "#!/bin/sh",
     "set -eu",
@@ -95,8 +104,8 @@ function configureScript(definition: ImageDefinition): string {
 }
 
 export interface BootstrapPaths {
-  /** Directory that becomes the tree. */
-  tree: string;
+  /** Directory that becomes the tree; without root a tar file of it. */
+  target: string;
   /** tar of the early files; undefined when there are none. */
   earlyTar: string | undefined;
   /** tar of the overlay. */
@@ -108,14 +117,13 @@ export interface BootstrapPaths {
 /** Arguments of mmdebstrap. `aptSettings` are the host's proxy settings. */
 export function bootstrapArgs(
   definition: ImageDefinition,
-  options: { paths: BootstrapPaths; sources: readonly AptSource[]; aptSettings: Readonly<Record<string, string>> },
+  options: { paths: BootstrapPaths; isRoot: boolean; sources: readonly AptSource[]; aptSettings: Readonly<Record<string, string>> },
 ): string[] {
   const { paths, sources, aptSettings } = options;
   const include = [...new Set([...aptPackages(definition), ...(definition.user.sudo ? ["sudo"] : [])])];
   const hook = (when: string, ...command: string[]): string => `--${when}-hook=${command.map(shellQuote).join(" ")}`;
   return [
-    "--mode=root",
-    "--format=directory",
+    ...(options.isRoot ? ["--mode=root", "--format=directory"] : ["--mode=unshare", "--format=tar"]),
     "--variant=minbase",
     "--verbose",
     "--architectures=amd64",
@@ -129,7 +137,9 @@ export function bootstrapArgs(
     "--dpkgopt=force-unsafe-io",
     ...(definition.apt.docs ? [] : LEFT_OUT.map((one) => `--dpkgopt=${one}`)),
     // Java and PostgreSQL put links to manual pages there and fail when the folders are missing.
-    ...(definition.apt.docs ? [] : [`--essential-hook=mkdir -p ${MANUAL_SECTIONS.map((section) => `"$1/usr/share/man/man${section}"`).join(" ")}`]),
+    ...(definition.apt.docs
+      ? []
+      : [`--essential-hook=mkdir -p ${MANUAL_SECTIONS.map((section) => `"$1/usr/share/man/man${section}"`).join(" ")}`]),
     ...(include.length === 0 ? [] : [`--include=${include.join(",")}`]),
     ...(paths.earlyTar === undefined ? [] : [hook("essential", "tar-in", paths.earlyTar, "/")]),
     `--customize-hook=chroot "$1" sh -c ${shellQuote(userScript(definition.user))}`,
@@ -137,7 +147,7 @@ export function bootstrapArgs(
     hook("customize", "tar-in", paths.overlayTar, "/"),
     `--customize-hook=chroot "$1" ${BUILD_DIRECTORY}/configure.sh`,
     definition.suite,
-    paths.tree,
+    paths.target,
     ...sources.map(({ uri, suite }) => `deb ${uri} ${suite} main`),
   ];
 }

@@ -51,14 +51,19 @@ export async function recordFile(file: string, options: { full: boolean; signal?
 }
 
 /** Checks a file against its record. Throws `disk_damaged` naming what is wrong. */
-export async function checkFile(file: string, record: FileRecord, options: { full?: boolean; signal?: AbortSignal | undefined } = {}): Promise<void> {
+export async function checkFile(
+  file: string,
+  record: FileRecord,
+  options: { full?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<void> {
   const damaged = (why: string): DiskError => new DiskError("disk_damaged", `${file} ${why}: build the image again`);
   const stat = await fs.stat(file, { bigint: true }).catch((error: unknown) => {
     if (systemErrorCode(error) === "ENOENT") throw damaged("is missing");
     throw error;
   });
   if (Number(stat.size) !== record.bytes) throw damaged(`has ${stat.size} bytes instead of ${record.bytes}`);
-  if ((await sha256OfFile(file, { end: HEAD_BYTES, signal: options.signal })) !== record.head_sha256) throw damaged("is overwritten at its beginning");
+  if ((await sha256OfFile(file, { end: HEAD_BYTES, signal: options.signal })) !== record.head_sha256)
+    throw damaged("is overwritten at its beginning");
   const touched = String(stat.mtimeNs) !== record.mtime_ns;
   if (!touched && options.full !== true) return;
   // A restored backup has other times and the same content; a damaged file has not.

@@ -59,7 +59,8 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
     find,
     async get(name) {
       const image = await find(name);
-      if (!image) throw new DiskError("disk_image_unknown", `there is no image ${JSON.stringify(name)}: build it, or choose one of the list`);
+      if (!image)
+        throw new DiskError("disk_image_unknown", `there is no image ${JSON.stringify(name)}: build it, or choose one of the list`);
       return image;
     },
     async byDigest(digest) {
@@ -85,7 +86,8 @@ export async function verifyImage(image: ImageRecord, options: { signal?: AbortS
     const record = await readImageRecord(image.directory);
     if (!record) throw new DiskError("disk_damaged", `the record of the image ${image.name} is missing: build it again`);
     const manifest = await readManifest(image.manifestPath);
-    if (manifest.digest !== image.digest) throw new DiskError("disk_damaged", `the manifest of the image ${image.name} belongs to another one: build it again`);
+    if (manifest.digest !== image.digest)
+      throw new DiskError("disk_damaged", `the manifest of the image ${image.name} belongs to another one: build it again`);
     await checkFile(rawPath(image), record.image, { full: true, signal: options.signal });
     await checkFileSystem(rawPath(image), options);
     return { ...verdict, damage: undefined };
@@ -107,7 +109,12 @@ async function findDefinition(options: ImageStoreOptions, name: string, definiti
   return { ...definition, name };
 }
 
-async function ensureBuilt(options: ImageStoreOptions, definition: ImageDefinition, onProgress: OnProgress, signal: AbortSignal | undefined): Promise<ImageRecord> {
+async function ensureBuilt(
+  options: ImageStoreOptions,
+  definition: ImageDefinition,
+  onProgress: OnProgress,
+  signal: AbortSignal | undefined,
+): Promise<ImageRecord> {
   const { layout, logger } = options;
   const wanted = definitionDigest(definition);
   const step = `image ${definition.name}`;
@@ -128,7 +135,11 @@ async function ensureBuilt(options: ImageStoreOptions, definition: ImageDefiniti
     }
   }
   const mirror = definition.mirror ?? options.mirror;
-  const sources = debianSources(definition.suite, mirror, definition.mirror ? `${definition.mirror.replace(/\/$/, "")}-security` : options.securityMirror);
+  const sources = debianSources(
+    definition.suite,
+    mirror,
+    definition.mirror ? `${definition.mirror.replace(/\/$/, "")}-security` : options.securityMirror,
+  );
   const record = await buildImage(definition, {
     layout,
     pool: options.pool,
@@ -168,7 +179,10 @@ async function ensureSize(options: ImageStoreOptions, image: ImageRecord, sizeGb
     if (!record) throw new DiskError("disk_damaged", `the image ${image.name} is missing: build it again`);
     await checkFile(rawPath(image), record.image);
     if (record.image.bytes > sizeGb * GIB) {
-      throw new DiskError("disk_size", `the image ${image.name} alone needs ${Math.ceil(record.image.bytes / GIB)} GB: choose a larger disk`);
+      throw new DiskError(
+        "disk_size",
+        `the image ${image.name} alone needs ${Math.ceil(record.image.bytes / GIB)} GB: choose a larger disk`,
+      );
     }
     await makeSize(pool, rawPath(image), disk, sizeGb);
     return disk;

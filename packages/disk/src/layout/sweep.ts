@@ -9,8 +9,10 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore } from "@sprited/base";
-import { isTempName, removeTree, tempOwner } from "./atomic.ts";
+import { systemErrorCode } from "../clone/fs-error.ts";
+import { isOwnerAlive, isTempName, removeTree, type TempOwner, tempOwner } from "./atomic.ts";
 import type { HomeLayout } from "./home.ts";
+import { runAsTreeOwner } from "./tree-owner.ts";
 
 /** One name in a swept directory. */
 export interface SweepEntry {
@@ -19,16 +21,16 @@ export interface SweepEntry {
   name: string;
 }
 
-/** Everything that is still wanted. */
+/** Everything that is still wanted; what is left out is kept whole. */
 export interface References {
   /** Names below `pool/sprites`. */
-  sprites: ReadonlySet<string>;
+  sprites?: ReadonlySet<string>;
   /** Names below `pool/boot`. */
-  bootSnapshots: ReadonlySet<string>;
+  bootSnapshots?: ReadonlySet<string>;
   /** Digests below `runtime/system`; the current one is always kept. */
-  systems: ReadonlySet<string>;
-  /** Digests of images that records refer to. `undefined`: keep every finished image. */
-  images: ReadonlySet<string> | undefined;
+  systems?: ReadonlySet<string>;
+  /** Digests below `pool/images`. */
+  images?: ReadonlySet<string>;
 }
 
 export interface SweepItem {
@@ -42,8 +44,8 @@ export interface SweepFacts {
   references: References;
   /** Digest of the system image in use. */
   currentSystem: string | undefined;
-  /** Whether the process with this id runs, and is not this one. */
-  isForeignAlive: (pid: number) => boolean;
+  /** Whether the maker of a temporary name is still at work. */
+  isAlive: (owner: TempOwner) => boolean;
 }
 
 /** What may go, in the order of the entries. */
@@ -53,7 +55,7 @@ export function planSweep(facts: SweepFacts): SweepItem[] {
     const at = path.join(directory, name);
     if (isTempName(name)) {
       const owner = tempOwner(name);
-      if (owner === undefined || !facts.isForeignAlive(owner)) items.push({ path: at, reason: "unfinished" });
+      if (owner === undefined || !facts.isAlive(owner)) items.push({ path: at, reason: "unfinished" });
       continue;
     }
     if (!isReferenced(facts, directory, name)) items.push({ path: at, reason: "unreferenced" });
@@ -64,13 +66,13 @@ export function planSweep(facts: SweepFacts): SweepItem[] {
 function isReferenced({ layout, references, currentSystem }: SweepFacts, directory: string, name: string): boolean {
   switch (directory) {
     case layout.sprites:
-      return references.sprites.has(name);
+      return references.sprites?.has(name) ?? true;
     case layout.bootSnapshots:
-      return references.bootSnapshots.has(name);
+      return references.bootSnapshots?.has(name) ?? true;
     case layout.images:
-      return references.images === undefined || references.images.has(name);
+      return references.images?.has(name) ?? true;
     case path.join(layout.runtime, "system"):
-      return !/^[0-9a-f]{64}$/.test(name) || name === currentSystem || references.systems.has(name);
+      return !/^[0-9a-f]{64}$/.test(name) || name === currentSystem || (references.systems?.has(name) ?? true);
     default:
       return true;
   }
@@ -109,20 +111,25 @@ export async function findSweep(layout: HomeLayout, references: References): Pro
     }
   }
   const current = await fs.readFile(path.join(layout.runtime, "system", "current"), "utf8").catch(ignore("no system image yet"));
-  return planSweep({ layout, entries, references, currentSystem: current?.trim(), isForeignAlive });
+  return planSweep({ layout, entries, references, currentSystem: current?.trim(), isAlive: isOwnerAlive });
 }
 
 /** Removes what a plan names. */
 export async function runSweep(layout: HomeLayout, items: readonly SweepItem[]): Promise<void> {
-  for (const item of items) await removeTree(item.path, layout.root);
+  for (const item of items) {
+    try {
+      await removeTree(item.path, layout.root);
+    } catch (error) {
+      if (systemErrorCode(error) !== "EACCES" && systemErrorCode(error) !== "EPERM") throw error;
+      // The tree of a build without root has owners that only a user namespace may touch.
+      await runAsTreeOwner(["rm", "-rf", "--", item.path], { isRoot: false });
+    }
+  }
 }
 
-function isForeignAlive(pid: number): boolean {
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+/** Removes what dead runs left half made; everything finished stays. */
+export async function sweepUnfinished(layout: HomeLayout): Promise<SweepItem[]> {
+  const items = await findSweep(layout, {});
+  await runSweep(layout, items);
+  return items;
 }

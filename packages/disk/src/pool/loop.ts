@@ -49,7 +49,9 @@ export async function mountPoolFile(file: string, directory: string, signal: Abo
     // Once mounted, this marks the device to go away with the mount; otherwise it goes away now.
     scope.defer("the loop device", async () => void (await run("losetup", ["--detach", device])));
     // Without direct I/O every page of a disk is cached twice, in the pool and below it.
-    await run("losetup", ["--direct-io=on", device], { signal }).catch(ignore("the disk below cannot: more memory is used, all else is the same"));
+    await run("losetup", ["--direct-io=on", device], { signal }).catch(
+      ignore("the disk below cannot: more memory is used, all else is the same"),
+    );
     await run("mount", ["-t", "xfs", "-o", MOUNT_OPTIONS, device, directory], { signal });
   } catch (error) {
     throw poolError("mounting the pool file", error);
@@ -79,7 +81,11 @@ export async function backingFile(device: string): Promise<string | undefined> {
 
 function poolError(attempted: string, error: unknown): unknown {
   if (error instanceof RunError) {
-    return new DiskError("disk_pool", `${attempted} failed (${error.program}): are the packages xfsprogs and mount installed, and may this machine use loop devices?`, { cause: error });
+    return new DiskError(
+      "disk_pool",
+      `${attempted} failed (${error.program}): are the packages xfsprogs and mount installed, and may this machine use loop devices?`,
+      { cause: error },
+    );
   }
   return asDiskError(error, attempted);
 }

@@ -64,7 +64,12 @@ async function findFacts({ layout, isRoot, poolSizeGb }: OpenPoolOptions): Promi
   };
 }
 
-async function carryOut(plan: PoolPlan, layout: HomeLayout, mount: Mount | undefined, signal: AbortSignal | undefined): Promise<DiskPool["cloneKind"]> {
+async function carryOut(
+  plan: PoolPlan,
+  layout: HomeLayout,
+  mount: Mount | undefined,
+  signal: AbortSignal | undefined,
+): Promise<DiskPool["cloneKind"]> {
   switch (plan.kind) {
     case "refuse":
       throw new DiskError("disk_pool", plan.reason);

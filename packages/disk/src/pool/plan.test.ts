@@ -22,7 +22,10 @@ describe("planPool", () => {
     expect(planPool({ ...bare, poolFileBytes: 100 * GIB, reflinks: true })).toMatchObject({ kind: "mount" });
     expect(planPool({ ...bare, poolFileBytes: 100 * GIB, mounted: "pool-file" })).toMatchObject({ kind: "use", cloneKind: "reflink" });
     expect(planPool({ ...bare, poolFileBytes: 100 * GIB, isRoot: false }).kind).toBe("refuse");
-    expect(planPool({ ...bare, poolFileBytes: 100 * GIB, isRoot: false, mounted: "pool-file" })).toMatchObject({ kind: "use", cloneKind: "reflink" });
+    expect(planPool({ ...bare, poolFileBytes: 100 * GIB, isRoot: false, mounted: "pool-file" })).toMatchObject({
+      kind: "use",
+      cloneKind: "reflink",
+    });
   });
 
   it("[DISK-2] never mounts over data or over a foreign mount", () => {

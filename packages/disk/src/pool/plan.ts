@@ -36,20 +36,30 @@ export function planPool(facts: PoolFacts): PoolPlan {
   if (poolFileBytes !== undefined) {
     const grow = wanted > poolFileBytes && facts.isRoot ? { growToBytes: wanted } : {};
     if (facts.mounted === "pool-file") return { kind: "use", cloneKind: "reflink", reason: "an XFS pool file, mounted", ...grow };
-    if (facts.mounted === "other") return { kind: "refuse", reason: "something else than the pool file is mounted on the pool directory: unmount it" };
-    if (facts.hasData) return { kind: "refuse", reason: "the pool directory holds data that mounting the pool file would hide: move it away" };
+    if (facts.mounted === "other")
+      return { kind: "refuse", reason: "something else than the pool file is mounted on the pool directory: unmount it" };
+    if (facts.hasData)
+      return { kind: "refuse", reason: "the pool directory holds data that mounting the pool file would hide: move it away" };
     if (!facts.isRoot) return { kind: "refuse", reason: "the pool file exists, but mounting it needs root: start as root" };
     return { kind: "mount", reason: "an XFS pool file, mounted", ...grow };
   }
   if (facts.reflinks) return { kind: "use", cloneKind: "reflink", reason: "the file system of the home shares blocks between clones" };
   if (facts.hasData) {
-    return { kind: "use", cloneKind: "copy", reason: `the file system of the home cannot share blocks, and the pool already holds data: ${COPY_COST}` };
+    return {
+      kind: "use",
+      cloneKind: "copy",
+      reason: `the file system of the home cannot share blocks, and the pool already holds data: ${COPY_COST}`,
+    };
   }
   if (facts.mounted === "other") {
     return { kind: "use", cloneKind: "copy", reason: `what is mounted on the pool directory cannot share blocks: ${COPY_COST}` };
   }
   if (!facts.isRoot) {
-    return { kind: "use", cloneKind: "copy", reason: `the file system of the home cannot share blocks, and making an XFS pool needs root: ${COPY_COST}` };
+    return {
+      kind: "use",
+      cloneKind: "copy",
+      reason: `the file system of the home cannot share blocks, and making an XFS pool needs root: ${COPY_COST}`,
+    };
   }
   return { kind: "create", bytes: wanted, reason: "an XFS pool file, mounted, because the file system of the home cannot share blocks" };
 }

@@ -13,5 +13,8 @@ export async function freeOf(directory: string): Promise<number> {
 export function requireFree(free: number, bytes: number, what: { purpose: string; where: string; reserve: number }): void {
   if (free >= bytes) return;
   const reserve = what.reserve > 0 ? ` beside the reserve of ${formatBytes(what.reserve)}` : "";
-  throw new DiskError("disk_full", `${what.purpose} needs ${formatBytes(bytes)}, but only ${formatBytes(free)} are free in ${what.where}${reserve}: free some space and try again`);
+  throw new DiskError(
+    "disk_full",
+    `${what.purpose} needs ${formatBytes(bytes)}, but only ${formatBytes(free)} are free in ${what.where}${reserve}: free some space and try again`,
+  );
 }

@@ -8,6 +8,7 @@ import path from "node:path";
 import { type AptSource, debianSources, openPrivateApt, type PrivateApt } from "../apt/private-apt.ts";
 import type { ImageRecord, ImageStore, SystemImage } from "../image/image.ts";
 import type { HomeLayout } from "../layout/home.ts";
+import { sweepUnfinished } from "../layout/sweep.ts";
 import type { OnProgress } from "../pool/pool.ts";
 import { buildSystem } from "../system/build.ts";
 import { ensureKernel, type Kernel } from "../system/kernel.ts";
@@ -47,7 +48,9 @@ export async function provision(options: ProvisionOptions): Promise<Provisioned>
   const { kernel, qemu, system } = await provisionRuntime(options);
   const images: ImageRecord[] = [];
   for (const name of options.imageNames) {
-    images.push(await options.images.build(name, { onProgress: options.onProgress, ...(options.signal ? { signal: options.signal } : {}) }));
+    images.push(
+      await options.images.build(name, { onProgress: options.onProgress, ...(options.signal ? { signal: options.signal } : {}) }),
+    );
   }
   return { kernel, qemu, system, images };
 }
@@ -56,6 +59,7 @@ export async function provision(options: ProvisionOptions): Promise<Provisioned>
 export async function provisionRuntime(options: Omit<ProvisionOptions, "images" | "imageNames">): Promise<Omit<Provisioned, "images">> {
   const { layout, agentBundle, overlayDir, onProgress, signal } = options;
   const mirror = options.mirror ?? DEFAULT_MIRROR;
+  await sweepUnfinished(layout);
   await fs.mkdir(layout.cache, { recursive: true });
   await fs.mkdir(layout.runtime, { recursive: true });
 
@@ -65,7 +69,13 @@ export async function provisionRuntime(options: Omit<ProvisionOptions, "images" 
     return guestApt;
   };
   const kernel = await ensureKernel({ layout, openApt: openGuestApt, onProgress, signal });
-  const qemu = await ensureQemu({ layout, mirror, openApt: (sources) => openPrivateApt(aptDirectory(layout, "bookworm"), sources), onProgress, signal });
+  const qemu = await ensureQemu({
+    layout,
+    mirror,
+    openApt: (sources) => openPrivateApt(aptDirectory(layout, "bookworm"), sources),
+    onProgress,
+    signal,
+  });
   const system = await buildSystem({
     layout,
     kernel,

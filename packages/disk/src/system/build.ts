@@ -119,7 +119,10 @@ async function checkedSystem(layout: HomeLayout, digest: string): Promise<System
   for (const file of FILES) {
     const stat = await fs.stat(path.join(directory, file)).catch(ignore("reported below"));
     if (stat?.size === record.sizes[file]) continue;
-    throw new DiskError("disk_damaged", `${file} of the system image ${digest.slice(0, 12)} is missing or has the wrong size: run set-up again`);
+    throw new DiskError(
+      "disk_damaged",
+      `${file} of the system image ${digest.slice(0, 12)} is missing or has the wrong size: run set-up again`,
+    );
   }
   return systemImage(layout, digest);
 }

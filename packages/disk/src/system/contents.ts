@@ -64,7 +64,22 @@ export const SYSTEM_LINKS: readonly (readonly [string, string])[] = [
 export const SYSTEM_FILES: readonly string[] = ["etc/mke2fs.conf", "etc/debian_version", "usr/lib/os-release"];
 
 /** Directories that exist, empty: mount points and places for the agent. */
-export const SYSTEM_DIRECTORIES: readonly string[] = ["dev", "etc", "mnt", "opt", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "var"];
+export const SYSTEM_DIRECTORIES: readonly string[] = [
+  "dev",
+  "etc",
+  "mnt",
+  "opt",
+  "proc",
+  "root",
+  "run",
+  "sys",
+  "tmp",
+  "usr/bin",
+  "usr/sbin",
+  "usr/lib",
+  "usr/lib64",
+  "var",
+];
 
 /** Text files written as they stand. */
 export const SYSTEM_TEXTS: Readonly<Record<string, string>> = {

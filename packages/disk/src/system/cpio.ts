@@ -20,7 +20,8 @@ export function cpioArchive(entries: readonly CpioEntry[]): Buffer {
 }
 
 function member(entry: CpioEntry, inode: number, trailer = false): Buffer[] {
-  const content = entry.kind === "file" ? Buffer.from(entry.content) : entry.kind === "symlink" ? Buffer.from(entry.target) : Buffer.alloc(0);
+  const content =
+    entry.kind === "file" ? Buffer.from(entry.content) : entry.kind === "symlink" ? Buffer.from(entry.target) : Buffer.alloc(0);
   const permissions = entry.kind === "symlink" ? 0o777 : entry.mode;
   const name = Buffer.from(`${entry.path}\0`);
   const fields = [

@@ -55,12 +55,21 @@ export async function makeInitrd(modulesPath: string, busyboxPath: string): Prom
   if (!modules.some((one) => moduleName(one) === "virtio_blk")) {
     throw new DiskError("disk_build_failed", "the kernel has no virtio_blk module: it cannot find its disks");
   }
-  const entries: CpioEntry[] = ["bin", "dev", "modules", "proc", "sys", "system"].map((name) => ({ kind: "directory", path: name, mode: 0o755 }));
+  const entries: CpioEntry[] = ["bin", "dev", "modules", "proc", "sys", "system"].map((name) => ({
+    kind: "directory",
+    path: name,
+    mode: 0o755,
+  }));
   entries.push({ kind: "character", path: "dev/console", mode: 0o600, major: 5, minor: 1 });
   entries.push({ kind: "file", path: "bin/busybox", mode: 0o755, content: await fs.readFile(busyboxPath) });
   entries.push({ kind: "file", path: "init", mode: 0o755, content: Buffer.from(initScript(modules.map(moduleName))) });
   for (const one of modules) {
-    entries.push({ kind: "file", path: `modules/${moduleName(one)}.ko`, mode: 0o644, content: await fs.readFile(path.join(modulesPath, one)) });
+    entries.push({
+      kind: "file",
+      path: `modules/${moduleName(one)}.ko`,
+      mode: 0o644,
+      content: await fs.readFile(path.join(modulesPath, one)),
+    });
   }
   return cpioArchive(entries);
 }

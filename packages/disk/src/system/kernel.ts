@@ -50,7 +50,9 @@ export async function findKernel(layout: HomeLayout): Promise<Kernel | undefined
     await fs.access(kernel.imagePath);
     await fs.access(path.join(kernel.modulesPath, "modules.dep"));
   } catch (cause) {
-    throw new DiskError("disk_damaged", `the kernel below ${kernel.directory} is incomplete: remove that directory and run set-up again`, { cause });
+    throw new DiskError("disk_damaged", `the kernel below ${kernel.directory} is incomplete: remove that directory and run set-up again`, {
+      cause,
+    });
   }
   return kernel;
 }

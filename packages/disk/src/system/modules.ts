@@ -71,7 +71,13 @@ export function parseModulesDep(text: string): ModuleIndex {
   for (const line of text.split("\n")) {
     const colon = line.indexOf(":");
     if (colon < 0) continue;
-    dependencies.set(line.slice(0, colon), line.slice(colon + 1).split(" ").filter(Boolean));
+    dependencies.set(
+      line.slice(0, colon),
+      line
+        .slice(colon + 1)
+        .split(" ")
+        .filter(Boolean),
+    );
   }
   return { dependencies };
 }

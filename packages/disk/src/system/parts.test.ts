@@ -12,7 +12,7 @@ import { parseQemuVersion, planQemu } from "./qemu.ts";
 /** Reads an archive back: the form is simple enough to do it by the book. */
 function readCpio(archive: Buffer): { path: string; mode: number; content: Buffer; device: string }[] {
   const members = [];
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const field = (index: number): number => Number.parseInt(archive.toString("latin1", at + 6 + index * 8, at + 14 + index * 8), 16);
     expect(archive.toString("latin1", at, at + 6)).toBe("070701");
     const name = archive.toString("utf8", at + 110, at + 110 + field(11) - 1);
@@ -70,11 +70,22 @@ describe("modules", () => {
   );
 
   it("[IMG-12] loads dependencies first, each once, and passes over what is built in", () => {
-    expect(loadOrder(index, ["virtio_net", "virtio-rng", "ext4", "virtio_blk"]).map(moduleName)).toEqual(["failover", "net_failover", "virtio_net", "virtio_rng", "virtio_blk"]);
+    expect(loadOrder(index, ["virtio_net", "virtio-rng", "ext4", "virtio_blk"]).map(moduleName)).toEqual([
+      "failover",
+      "net_failover",
+      "virtio_net",
+      "virtio_rng",
+      "virtio_blk",
+    ]);
   });
 
   it("selects folders and single modules with what they need", () => {
-    expect(selectModules(index, ["kernel/net/sched/", "kernel/drivers/net/virtio_net"]).map(moduleName).sort()).toEqual(["failover", "net_failover", "sch_fq", "virtio_net"]);
+    expect(selectModules(index, ["kernel/net/sched/", "kernel/drivers/net/virtio_net"]).map(moduleName).sort()).toEqual([
+      "failover",
+      "net_failover",
+      "sch_fq",
+      "virtio_net",
+    ]);
   });
 });
 

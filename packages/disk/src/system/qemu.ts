@@ -48,7 +48,10 @@ export function parseQemuVersion(output: string): [number, number] | undefined {
 }
 
 /** What to do about QEMU on this host. */
-export function planQemu(host: { version: readonly [number, number] | undefined; codename: string }): "host" | "backports" | "host-old" | "missing" {
+export function planQemu(host: {
+  version: readonly [number, number] | undefined;
+  codename: string;
+}): "host" | "backports" | "host-old" | "missing" {
   if (host.version === undefined) return "missing";
   const [major, minor] = host.version;
   if (major > QEMU_PREFERRED[0] || (major === QEMU_PREFERRED[0] && minor >= QEMU_PREFERRED[1])) return "host";
@@ -73,7 +76,8 @@ export async function ensureQemu(options: QemuOptions): Promise<Qemu> {
 
   const version = await hostVersion();
   const plan = planQemu({ version: parseQemuVersion(version ?? ""), codename: await codename() });
-  if (version === undefined || plan === "missing") throw new DiskError("disk_build_failed", "QEMU is not installed: install the package qemu-system-x86");
+  if (version === undefined || plan === "missing")
+    throw new DiskError("disk_build_failed", "QEMU is not installed: install the package qemu-system-x86");
   if (plan === "backports") return unpackBackports(options);
   onProgress({ step: "qemu", fraction: 1, detail: version });
   return { programPath: HOST_PROGRAM, dataPaths: [], version, origin: "host" };
@@ -99,7 +103,10 @@ async function unpackBackports(options: QemuOptions): Promise<Qemu> {
     for (const deb of debs) await run("dpkg-deb", ["-x", deb, temp], { signal });
     const { stdout } = await run(path.join(temp, PROGRAM), ["--version"], { signal });
     const version = stdout.split("\n", 1).join("");
-    await writeFileAtomic(path.join(temp, "qemu.json"), `${JSON.stringify({ version, packages: debs.map((deb) => path.basename(deb)) }, undefined, 1)}\n`);
+    await writeFileAtomic(
+      path.join(temp, "qemu.json"),
+      `${JSON.stringify({ version, packages: debs.map((deb) => path.basename(deb)) }, undefined, 1)}\n`,
+    );
     await removeTree(directory, layout.runtime);
     await fs.rename(temp, directory);
     onProgress({ step: "qemu", fraction: 1, detail: version });

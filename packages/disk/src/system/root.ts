@@ -65,7 +65,16 @@ export interface SystemRootOptions {
 export async function ensureSystemRoot(options: SystemRootOptions): Promise<SystemRoot> {
   const { layout, kernel, nodePath, onProgress } = options;
   const node = await sha256OfFile(nodePath);
-  const recipe = { SYSTEM_ROOT_REVISION, SYSTEM_PACKAGES, SYSTEM_PROGRAMS, SYSTEM_LINKS, SYSTEM_FILES, SYSTEM_DIRECTORIES, SYSTEM_TEXTS, SYSTEM_MODULES };
+  const recipe = {
+    SYSTEM_ROOT_REVISION,
+    SYSTEM_PACKAGES,
+    SYSTEM_PROGRAMS,
+    SYSTEM_LINKS,
+    SYSTEM_FILES,
+    SYSTEM_DIRECTORIES,
+    SYSTEM_TEXTS,
+    SYSTEM_MODULES,
+  };
   const key = sha256Hex(JSON.stringify([recipe, node, kernel.release, kernel.version])).slice(0, 16);
   const directory = path.join(layout.cache, "system-root", key);
   const recordPath = path.join(directory, "root.json");
