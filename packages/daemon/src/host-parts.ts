@@ -43,6 +43,7 @@ export async function openHost(config: Config, options: { logger: Logger; signal
     logger,
     signal,
   });
+  await openWay(layout);
   if (pool.cloneKind === "copy") limitations.push(pool.reason);
   const images = openImageStore({
     layout,
@@ -71,6 +72,14 @@ export async function openHost(config: Config, options: { logger: Logger; signal
       await slots?.close();
     },
   };
+}
+
+/** VMM processes of other users pass through these directories to files they own; none may list them. */
+async function openWay(layout: HomeLayout): Promise<void> {
+  for (const directory of [layout.root, layout.run, layout.pool, layout.images, layout.bootSnapshots, layout.sprites]) {
+    await fs.mkdir(directory, { recursive: true });
+    await fs.chmod(directory, 0o711);
+  }
 }
 
 /** Puts the host's network rules back whenever another program flushed them. */

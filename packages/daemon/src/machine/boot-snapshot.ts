@@ -135,10 +135,10 @@ async function make(options: BootSnapshotsOptions, directory: string, form: Boot
       await vm.kill();
       await vm.dispose();
     });
-    const console = vm.exited.then(async (exit) => {
+    const ended = vm.exited.then(async (exit) => {
       throw new VmmError("vmm_exited_early", `the VM ended while booting (${exit.kind})`, { cause: new Error(exit.detail) });
     });
-    await Promise.race([awaitIdle({ openBootPort: (call) => vm.openPort(BOOT_PORT, call) }, { signal }), console]);
+    await Promise.race([awaitIdle({ openBootPort: (call) => vm.openPort(BOOT_PORT, call) }, { signal }), ended]);
     await vm.pause();
     await vm.saveState(memory.statePath);
     await vm.kill();
@@ -150,12 +150,13 @@ async function make(options: BootSnapshotsOptions, directory: string, form: Boot
 
 /** Makes the files durable and read-only, then visible under their final name. */
 async function seal(options: BootSnapshotsOptions, building: string, directory: string, memory: MemorySnapshot): Promise<void> {
+  const isRoot = process.getuid?.() === 0;
   for (const file of [memory.ramPath, memory.statePath]) {
-    await fs.chown(file, 0, 0).catch(() => {});
+    if (isRoot) await fs.chown(file, 0, 0);
     await fs.chmod(file, 0o444);
     await syncPath(file);
   }
-  if (process.getuid?.() === 0) await fs.chown(building, 0, 0);
+  if (isRoot) await fs.chown(building, 0, 0);
   const content = {
     format: 1,
     build: options.driver.build,

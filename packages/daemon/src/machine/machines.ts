@@ -9,7 +9,7 @@ import path from "node:path";
 import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
 import { BOOT_PORT, GUEST_GENERATION, LINK_PORT } from "@sprited/protocol/guest";
 import { type NetworkSlot, type NetworkSlots, VmmError, type VmmDriver, type VmProcess } from "@sprited/vmm";
-import { bootstrapGuest, type GuestCarrier, GuestError, type GuestLink, openLink } from "../guest/index.ts";
+import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "../guest/index.ts";
 import type { BootSnapshots } from "./boot-snapshot.ts";
 import type { Machine, MachineRecord, Machines, MachineSpec } from "./machine.ts";
 import { vmSpec } from "./vm-spec.ts";
@@ -97,7 +97,7 @@ async function startMachine(
       },
       { signal: deadline, timeoutMs: options.startTimeoutMs },
     );
-    return runningMachine(options, record, process, slot, await link, scope.move());
+    return runningMachine(options, { record, process, slot, firstLink: await link, scope: scope.move() });
   });
 }
 
@@ -111,7 +111,7 @@ async function adoptMachine(options: MachinesOptions, record: MachineRecord): Pr
     return undefined;
   }
   scope.defer("VM process", () => endProcess(process));
-  return runningMachine(options, record, process, slot, undefined, scope);
+  return runningMachine(options, { record, process, slot, firstLink: undefined, scope });
 }
 
 async function endProcess(process: VmProcess): Promise<void> {
@@ -126,14 +126,16 @@ function carrierOf(process: VmProcess, slot: NetworkSlot | undefined): GuestCarr
   };
 }
 
-function runningMachine(
-  options: MachinesOptions,
-  record: MachineRecord,
-  process: VmProcess,
-  slot: NetworkSlot | undefined,
-  firstLink: GuestLink | undefined,
-  scope: Scope,
-): Machine {
+interface Running {
+  record: MachineRecord;
+  process: VmProcess;
+  slot: NetworkSlot | undefined;
+  firstLink: GuestLink | undefined;
+  /** Everything the machine holds; given back when it ends. */
+  scope: Scope;
+}
+
+function runningMachine(options: MachinesOptions, { record, process, slot, firstLink, scope }: Running): Machine {
   const carrier = carrierOf(process, slot);
   let gone = false;
   void process.exited.then(() => {
@@ -179,7 +181,6 @@ function runningMachine(
           await open.stop(Math.floor(graceMs / 2), { signal, timeoutMs: graceMs });
         });
       } catch (error) {
-        if (!(error instanceof GuestError || error instanceof VmmError || error instanceof Error)) throw error;
         options.logger.warn({ event: "vm.stop", outcome: "forced", incarnation: record.incarnation, err: error }, "no orderly stop, killing the VM");
       }
       await (ended ??= end());
