@@ -8,6 +8,7 @@ import { once } from "node:events";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { ignore, run, silentLogger, waitFor } from "@sprited/base";
 import {
   DEFAULT_MIRROR,
@@ -315,7 +316,7 @@ describe.skipIf(reason !== undefined)("images", () => {
 
   test("[IMG-8] a killed build leaves no process and no mount, and the next one sweeps its files", async () => {
     const home = await newHome();
-    const child = spawn(process.execPath, [path.resolve(import.meta.dirname, "image-build-child.ts"), home.root], {
+    const child = spawn(process.execPath, [fileURLToPath(new URL("./image-build-child.ts", import.meta.url)), home.root], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const closed = once(child, "close");

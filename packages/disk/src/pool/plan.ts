@@ -51,7 +51,7 @@ export function planPool(facts: PoolFacts): PoolPlan {
       reason: `the file system of the home cannot share blocks, and the pool already holds data: ${COPY_COST}`,
     };
   }
-  if (facts.mounted === "other") {
+  if (facts.mounted !== "none") {
     return { kind: "use", cloneKind: "copy", reason: `what is mounted on the pool directory cannot share blocks: ${COPY_COST}` };
   }
   if (!facts.isRoot) {
