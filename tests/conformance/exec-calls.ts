@@ -124,6 +124,12 @@ export function execCalls(target: () => Target): void {
       expect((await end).stdout.toString()).toBe(lines.join(""));
     });
 
+    test("eight commands that echo 4 MiB each at the same time all finish: neither direction waits for the other", async () => {
+      const inputs = Array.from({ length: 8 }, () => randomBytes(4 * 1024 * 1024));
+      const results = await Promise.all(inputs.map((input) => spawnToEnd(sprite, ["cat"], { input })));
+      expect(results.map(({ code, stdout }) => [code, sha256(stdout)])).toEqual(inputs.map((input) => [0, sha256(input)]));
+    });
+
     test("a command that ends before it read its input does not hang the client", async () => {
       const result = await spawnToEnd(sprite, ["true"], { input: randomBytes(200_000) });
       expect(result.code).toBe(0);

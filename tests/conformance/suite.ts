@@ -11,17 +11,7 @@ import { terminalCalls } from "./terminal-calls.ts";
 
 /** Runs every part against what `open` gives; `long` adds the parts that take minutes. */
 export function conformance(open: () => Promise<Target & AsyncDisposable>, options: { long: boolean }): void {
-  let opened: (Target & AsyncDisposable) | undefined;
-  const target = (): Target => {
-    if (!opened) throw new Error("the target is not open");
-    return opened;
-  };
-  beforeAll(async () => {
-    opened = await open();
-  }, 300_000);
-  afterAll(async () => {
-    await opened?.[Symbol.asyncDispose]();
-  }, 120_000);
+  const target = useTarget(open);
 
   describe("acceptance list of the official harness", () => acceptance(target));
   describe("sprites", () => spriteCalls(target));
@@ -33,4 +23,19 @@ export function conformance(open: () => Promise<Target & AsyncDisposable>, optio
     liveness(target);
     if (options.long) longSilence(target);
   });
+}
+
+/** Opens a target for the tests of the current block and closes it after them. */
+export function useTarget<T extends Target & AsyncDisposable>(open: () => Promise<T>): () => T {
+  let opened: T | undefined;
+  beforeAll(async () => {
+    opened = await open();
+  }, 300_000);
+  afterAll(async () => {
+    await opened?.[Symbol.asyncDispose]();
+  }, 120_000);
+  return () => {
+    if (!opened) throw new Error("the target is not open");
+    return opened;
+  };
 }

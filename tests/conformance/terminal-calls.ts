@@ -144,7 +144,7 @@ export function terminalCalls(target: () => Target): void {
       const output = watchOutput(command);
       await waitFor("the command", DEADLINE, () => output.stdout().includes("up"));
       leave(command);
-      await waitFor("the session's end", { timeoutMs: 20_000, everyMs: 100 }, async () => (await sprite.listSessions()).length === 0);
+      await waitFor("the session's end", { timeoutMs: 20_000, everyMs: 100 }, async () => !(await sprite.listSessions()).some((session) => session.command.includes(file)));
       expect((await spawnToEnd(sprite, ["ls", file])).code).not.toBe(0);
     });
 

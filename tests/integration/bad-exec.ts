@@ -93,7 +93,7 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
     test.each([
       ["no key", "Upgrade: websocket\r\nSec-WebSocket-Version: 13", 400],
       ["a wrong key", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short", 400],
-      ["another version", "Upgrade: websocket\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 400],
+      ["another version", "Upgrade: websocket\r\nSec-WebSocket-Version: 7\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 400],
     ])("%s is refused and starts nothing", async (_what, extra, status) => {
       expect(await statusOf(head(extra))).toBe(status);
       expect(await sessionCount()).toBe(0);

@@ -25,7 +25,7 @@ export function badRequests(target: () => Target): void {
 
   describe("names", () => {
     test.each([
-      ["empty", "", "name_required"],
+      ["empty", "", "name_invalid"],
       ["a space", " ", "name_invalid"],
       ["64 characters", "a".repeat(64), "name_invalid"],
       ["10,000 characters", "a".repeat(10_000), "name_invalid"],

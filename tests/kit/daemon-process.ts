@@ -24,7 +24,6 @@ const STOP_TIMEOUT_MS = 40_000;
 const SMALL: Record<string, string> = {
   SPRITED_SPRITE_CPUS: "1",
   SPRITED_SPRITE_MEMORY_MB: "512",
-  SPRITED_SPRITE_STORAGE_GB: "10",
   SPRITED_SPRITE_IMAGE: TEST_IMAGE,
   SPRITED_DISK_FREE_FLOOR_GB: "1",
   SPRITED_LOG_LEVEL: "debug",
@@ -39,7 +38,7 @@ export interface DaemonOptions {
 
 export class DaemonProcess implements Target, AsyncDisposable {
   readonly kind = "vm";
-  readonly organization = "default";
+  organization = "";
   readonly home: TestHome;
   readonly baseUrl: string;
   token = "";
@@ -103,6 +102,7 @@ export class DaemonProcess implements Target, AsyncDisposable {
       throw new Error(`the daemon did not start:\n${(await this.log()).slice(-4000)}`, { cause: error });
     });
     this.token = (await fs.readFile(this.home.layout.tokenPath, "utf8")).trim();
+    this.organization = ((await ask(this, "/v1/organization")).json()["organization"] as { slug: string }).slug;
   }
 
   /** Ends the daemon as Ctrl-C or a service manager does. */

@@ -55,7 +55,7 @@ export async function askStream(target: Target, path: string, question: Question
       headers: {
         ...(token === null ? {} : { authorization: `Bearer ${token}` }),
         ...(question.json === undefined ? {} : { "content-type": "application/json" }),
-        ...(body === undefined ? {} : { "content-length": String(Buffer.byteLength(body)) }),
+        ...(body === undefined || question.headers?.["transfer-encoding"] ? {} : { "content-length": String(Buffer.byteLength(body)) }),
         ...question.headers,
       },
       ...(question.signal ? { signal: question.signal } : {}),
