@@ -8,17 +8,14 @@ import type { AddressInfo } from "node:net";
 import os from "node:os";
 import type { Duplex } from "node:stream";
 import { Scope } from "@sprited/base";
-import { BootProtocol } from "./boot/bootstrap.ts";
-import { SerialLink } from "./boot/serial-link.ts";
-import { LinkServer } from "./link/link-server.ts";
-import { type Environment, AgentService } from "./service.ts";
-import { SessionRegistry } from "./session/registry.ts";
+import { composeAgent } from "./compose.ts";
+import type { Environment } from "./service.ts";
+import type { SessionRegistry } from "./session/registry.ts";
 import { HOST_SHELL } from "./spawn/launch.ts";
 import { ProcessTable } from "./spawn/process-table.ts";
-import { type Enclosure, Spawner } from "./spawn/spawner.ts";
+import type { Enclosure } from "./spawn/spawner.ts";
 import type { User } from "./spawn/user.ts";
 import { bareMachine } from "./sys/machine.ts";
-import { AGENT_VERSION } from "./version.ts";
 
 export interface BareAgentOptions {
   /** The agent's end of the boot port. */
@@ -41,10 +38,15 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
   await using scope = new Scope("bare agent");
   const processes = new ProcessTable();
   scope.defer("process table", () => processes.close());
-  const sessions = new SessionRegistry(new Spawner(processes, bareEnclosure(options.home ?? os.tmpdir())), processes);
+  const { boot, links, sessions } = composeAgent({
+    processes,
+    enclosure: bareEnclosure(options.home ?? os.tmpdir()),
+    environment: (all) => new BareEnvironment(all),
+    machine: bareMachine,
+    bootPort: options.bootPort,
+    linkPort: options.linkPort,
+  });
   scope.defer("sessions", () => sessions.clear());
-  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment: new BareEnvironment(sessions) });
-  const links = new LinkServer(service);
   scope.defer("links", () => links.closeLinks());
   const listener = net.createServer({ noDelay: true }, (socket) => links.serve(socket));
   await new Promise<void>((resolve, reject) => {
@@ -52,15 +54,6 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
     listener.listen(0, "127.0.0.1", resolve);
   });
   scope.defer("listener", () => void listener.close());
-  const serialLink = options.linkPort && new SerialLink(options.linkPort, (carrier) => links.serve(carrier));
-  const boot = new BootProtocol({
-    port: options.bootPort,
-    agentVersion: AGENT_VERSION,
-    machine: bareMachine,
-    links,
-    serialLink,
-    onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
-  });
   boot.announceIdle();
   const owned = scope.move();
   return {

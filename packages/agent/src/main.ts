@@ -6,20 +6,17 @@ import net from "node:net";
 import fs from "node:fs";
 import os from "node:os";
 import type { Duplex } from "node:stream";
+import { sleep } from "@sprited/base";
 import { BOOT_PORT, LINK_PORT, MANAGEMENT_NETWORK } from "@sprited/protocol/guest";
-import { BootProtocol } from "./boot/bootstrap.ts";
-import { SerialLink } from "./boot/serial-link.ts";
-import { InnerEnvironment } from "./inner/environment.ts";
-import { LinkServer } from "./link/link-server.ts";
-import { AgentService } from "./service.ts";
-import { SessionRegistry } from "./session/registry.ts";
+import { composeAgent } from "./compose.ts";
+import { diskSource, InnerEnvironment } from "./inner/environment.ts";
+import type { LinkServer } from "./link/link-server.ts";
+import { rehearse } from "./rehearsal/rehearse.ts";
 import { ProcessTable } from "./spawn/process-table.ts";
-import { Spawner } from "./spawn/spawner.ts";
 import { say } from "./sys/console.ts";
 import { dropBoundingCapability } from "./sys/libc.ts";
 import { virtualMachine } from "./sys/machine.ts";
 import { findVirtioPort, VirtioPort } from "./sys/virtio-port.ts";
-import { AGENT_VERSION } from "./version.ts";
 
 const CAP_SYS_MODULE = 16;
 const CAP_SYS_RAWIO = 17;
@@ -28,25 +25,22 @@ async function main(): Promise<void> {
   // Every command inherits this: modules and raw I/O lead straight into the VM's kernel.
   for (const capability of [CAP_SYS_MODULE, CAP_SYS_RAWIO]) dropBoundingCapability(capability);
   const processes = new ProcessTable();
-  const environment = new InnerEnvironment(processes);
-  const sessions = new SessionRegistry(new Spawner(processes, environment.enclosure), processes);
-  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment });
-  const links = new LinkServer(service);
+  await rehearse(processes);
+  const environment = new InnerEnvironment(processes, diskSource(processes));
   await environment.prepare();
-  await listen(links);
-  const serialPort = openPort(LINK_PORT);
   const bootPort = openPort(BOOT_PORT);
   if (!bootPort) throw new Error(`the VM has no port ${BOOT_PORT}`);
-  const boot = new BootProtocol({
-    port: bootPort,
-    agentVersion: AGENT_VERSION,
+  const { boot, links } = composeAgent({
+    processes,
+    enclosure: environment.enclosure,
+    environment,
     machine: virtualMachine,
-    links,
-    serialLink: serialPort && new SerialLink(serialPort, (carrier) => links.serve(carrier)),
-    onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
+    bootPort,
+    linkPort: openPort(LINK_PORT),
   });
-  // Ports and signals do not keep the event loop alive; this never fires in practice and costs nothing.
-  setInterval(() => {}, 2 ** 31 - 1);
+  await listen(links);
+  // What is garbage now would be a private copy in every VM that resumes this one.
+  for (let round = 0; round < 2; round += 1) globalThis.gc?.();
   boot.announceIdle();
   say(`idle after ${fs.readFileSync("/proc/uptime", "utf8").split(" ")[0]} s`);
 }
@@ -69,3 +63,5 @@ function openPort(name: string): Duplex | undefined {
 }
 
 await main();
+// Ports and signals do not keep the event loop alive. A wait of weeks costs nothing.
+for (;;) await sleep(2 ** 31 - 1);

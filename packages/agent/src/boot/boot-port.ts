@@ -3,6 +3,7 @@
  * schema are dropped; the next one is read as if nothing had happened.
  */
 import type { Duplex } from "node:stream";
+import { ignore } from "@sprited/base";
 import { bootRequest, type BootReply, type BootRequest, GUEST_LIMITS } from "@sprited/protocol/guest";
 
 const NEWLINE = 10;
@@ -17,6 +18,7 @@ export class BootPort {
   /** `onRequest` is called for each valid line, in order. */
   constructor(port: Duplex, onRequest: (request: BootRequest) => void) {
     this.#port = port;
+    port.on("error", ignore("a port that broke says nothing more"));
     port.on("data", (chunk: Buffer) => {
       for (const line of this.#lines(chunk)) {
         const request = parseLine(line);
@@ -25,8 +27,9 @@ export class BootPort {
     });
   }
 
-  send(reply: BootReply): void {
-    this.#port.write(`${JSON.stringify(reply)}\n`);
+  /** Writes a line; `onSent` is called when the port has taken it, which may wait for the host. */
+  send(reply: BootReply, onSent?: () => void): void {
+    this.#port.write(`${JSON.stringify(reply)}\n`, onSent);
   }
 
   *#lines(chunk: Buffer): Generator<string> {

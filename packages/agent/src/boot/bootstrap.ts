@@ -29,6 +29,7 @@ export class BootProtocol {
   readonly #options: BootOptions;
   readonly #port: BootPort;
   #isBootstrapped = false;
+  #isAnnouncing = false;
 
   constructor(options: BootOptions) {
     this.#options = options;
@@ -37,8 +38,12 @@ export class BootProtocol {
 
   /** Tells the host that this VM may be snapshot now. */
   announceIdle(): void {
-    if (this.#isBootstrapped) return;
-    this.#port.send({ type: "idle", generation: GUEST_GENERATION, agent_version: this.#options.agentVersion });
+    // Probes pile up while the guest boots; one answer is enough for all that were waiting.
+    if (this.#isBootstrapped || this.#isAnnouncing) return;
+    this.#isAnnouncing = true;
+    this.#port.send({ type: "idle", generation: GUEST_GENERATION, agent_version: this.#options.agentVersion }, () => {
+      this.#isAnnouncing = false;
+    });
   }
 
   #handle(request: BootRequest): void {

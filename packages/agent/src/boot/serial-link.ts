@@ -16,6 +16,7 @@ export class SerialLink {
   constructor(port: Duplex, serve: (carrier: Duplex) => void) {
     this.#port = port;
     this.#serve = serve;
+    port.on("error", () => this.#carrier?.destroy());
     port.on("data", (chunk: Buffer) => this.#receive(chunk));
   }
 

@@ -51,7 +51,7 @@ export async function mountDisk(device: string, repair: (device: string) => Prom
 }
 
 function mountExt4(device: string): void {
-  mount(device, DISK_MOUNT, "ext4", MS.NOATIME, "discard,errors=remount-ro");
+  mount({ source: device, target: DISK_MOUNT, type: "ext4", flags: MS.NOATIME, data: "discard,errors=remount-ro" });
 }
 
 /** Writes everything to the disk and takes it out of the VM's root. */

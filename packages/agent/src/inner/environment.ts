@@ -33,21 +33,29 @@ const RELEASE_TIMEOUT_MS = 5_000;
 const SIGKILL = 9;
 const SIGTERM = 15;
 
+/** What becomes the user's root. */
+export interface RootSource {
+  /** Mounts it at `DISK_MOUNT`. Returns the device that must be free again before the VM may be killed. */
+  mount(bootstrap: Bootstrap): Promise<string | undefined>;
+}
+
 export class InnerEnvironment implements Environment {
   readonly #processes: ProcessTable;
+  readonly #root: RootSource;
   #prepared: Promise<Inner> | undefined;
   #current: Inner | undefined;
   #entering: Promise<void> | undefined;
   #bootstrap: Bootstrap | undefined;
-  #device: string | undefined;
+  #mounted: { device: string | undefined } | undefined;
   #users: UserTable | undefined;
   #starts = 0;
   #index = 0;
   #error: string | undefined;
   #isStopped = false;
 
-  constructor(processes: ProcessTable) {
+  constructor(processes: ProcessTable, root: RootSource) {
     this.#processes = processes;
+    this.#root = root;
   }
 
   get status(): Pick<GuestStatus, "inner" | "inner_error" | "inner_starts"> {
@@ -102,17 +110,18 @@ export class InnerEnvironment implements Environment {
       killInner(inner);
       await inner.ended;
     }
-    if (this.#device === undefined) return;
-    const device = this.#device;
+    if (!this.#mounted) return;
+    const { device } = this.#mounted;
     this.#users?.close();
     this.#users = undefined;
     unmountDisk();
-    this.#device = undefined;
+    this.#mounted = undefined;
+    if (device === undefined) return;
     await waitFor("the disk to be let go", { timeoutMs: RELEASE_TIMEOUT_MS }, () => !isHeld(device));
   }
 
   async sync(): Promise<void> {
-    if (this.#device !== undefined) syncDisk();
+    if (this.#mounted) syncDisk();
   }
 
   async #prepare(): Promise<Inner> {
@@ -132,10 +141,8 @@ export class InnerEnvironment implements Environment {
 
   async #enter(bootstrap: Bootstrap): Promise<void> {
     const inner = await this.#prepare();
-    if (this.#device === undefined) {
-      const device = findDisk(bootstrap.root_serial);
-      await mountDisk(device, (file) => runHelper(this.#processes, "/usr/sbin/e2fsck", ["-p", file], FSCK_OK));
-      this.#device = device;
+    if (!this.#mounted) {
+      this.#mounted = { device: await this.#root.mount(bootstrap) };
       this.#users = new UserTable(DISK_MOUNT);
     }
     try {
@@ -208,6 +215,17 @@ export class InnerEnvironment implements Environment {
       fs.closeSync(nothing);
     }
   }
+}
+
+/** The sprite's disk, repaired first where needed. */
+export function diskSource(processes: ProcessTable): RootSource {
+  return {
+    mount: async (bootstrap) => {
+      const device = findDisk(bootstrap.root_serial);
+      await mountDisk(device, (file) => runHelper(processes, "/usr/sbin/e2fsck", ["-p", file], FSCK_OK));
+      return device;
+    },
+  };
 }
 
 function identityOf({ identity }: Bootstrap): Identity {

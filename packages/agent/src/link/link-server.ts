@@ -7,7 +7,7 @@
 import http2 from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
-import { ignore } from "@sprited/base";
+import { ignore, sleep } from "@sprited/base";
 import { GUEST_GENERATION, GUEST_LIMITS, type GuestErrorCode, type GuestStatus, helloRequest, LINK_WINDOWS } from "@sprited/protocol/guest";
 import { z } from "zod";
 import { RefusedError, type SessionRegistry } from "../session/registry.ts";
@@ -148,19 +148,21 @@ export class LinkServer {
 
   /** Resolves when the key of `incarnation` has come, the stream has gone, or the wait is over. */
   async #nextKey(stream: ServerHttp2Stream, incarnation: string): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#waiting.delete(wake);
-        resolve();
-      };
-      const wake = (): void => {
-        if (this.#key?.incarnation === incarnation) done();
-      };
-      const timer = setTimeout(done, HELLO_WAIT_MS);
-      this.#waiting.add(wake);
-      stream.once("close", done);
-    });
+    const gone = new AbortController();
+    stream.once("close", () => gone.abort());
+    const come = Promise.withResolvers<void>();
+    const wake = (): void => {
+      if (this.#key?.incarnation === incarnation) come.resolve();
+    };
+    this.#waiting.add(wake);
+    try {
+      await Promise.race([come.promise, sleep(HELLO_WAIT_MS, { signal: gone.signal })]);
+    } catch {
+      // The host left: nobody hears the answer.
+    } finally {
+      this.#waiting.delete(wake);
+      gone.abort();
+    }
   }
 }
 

@@ -65,7 +65,7 @@ export class SessionRegistry {
 
   /** Forgets every session. */
   clear(): void {
-    for (const id of [...this.#sessions.keys()]) this.delete(id);
+    for (const id of this.#sessions.keys()) this.delete(id);
   }
 
   list(): GuestSession[] {

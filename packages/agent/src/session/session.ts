@@ -10,7 +10,7 @@
  * `retainBytesMax` is unacknowledged; `exit` is shown after the last output byte.
  */
 import type { Readable } from "node:stream";
-import { ignore } from "@sprited/base";
+import { ignore, sleep } from "@sprited/base";
 import { GUEST_LIMITS, type SessionExit, type SessionStart, type TerminalSize } from "@sprited/protocol/guest";
 import type { ProcessTable } from "../spawn/process-table.ts";
 import { signalName, signalNumber } from "../spawn/signals.ts";
@@ -48,7 +48,7 @@ export class Session {
   #cursor: OutputCursor | undefined;
   #commandExit: SessionExit | undefined;
   #exit: SessionExit | undefined;
-  #linger: NodeJS.Timeout | undefined;
+  #linger: AbortController | undefined;
 
   constructor(id: string, start: SessionStart, command: Command, processes: ProcessTable) {
     this.id = id;
@@ -154,7 +154,7 @@ export class Session {
     this.#reader?.replaced();
     this.#reader = undefined;
     this.#cursor = undefined;
-    clearTimeout(this.#linger);
+    this.#linger?.abort();
     for (const output of this.#outputs.values()) output.destroy();
     this.#command.stdin?.destroy();
   }
@@ -182,16 +182,22 @@ export class Session {
   #settle(): void {
     if (!this.#commandExit || this.#exit) return;
     if (this.#outputs.size > 0) {
-      this.#linger ??= setTimeout(() => {
-        this.#linger = undefined;
-        // Output that waits for the host is the command's own: the acknowledgement begins the wait anew.
-        if (!this.#isFull()) for (const output of this.#outputs.values()) output.destroy();
-      }, LINGER_MS);
+      if (!this.#linger) this.#letLinger();
       return;
     }
-    clearTimeout(this.#linger);
+    this.#linger?.abort();
     this.#exit = this.#commandExit;
     this.#command.stdin?.destroy();
     this.pump();
+  }
+
+  #letLinger(): void {
+    const linger = new AbortController();
+    this.#linger = linger;
+    sleep(LINGER_MS, { signal: linger.signal }).then(() => {
+      this.#linger = undefined;
+      // Output that waits for the host is the command's own: the acknowledgement begins the wait anew.
+      if (!this.#isFull()) for (const output of this.#outputs.values()) output.destroy();
+    }, ignore("all output ended before"));
   }
 }

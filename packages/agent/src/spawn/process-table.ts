@@ -52,6 +52,7 @@ export class ProcessTable {
   #reap = (): void => this.#collect();
 
   constructor() {
+    // oxlint-disable-next-line house/no-process-on -- the only place that collects children
     process.on("SIGCHLD", this.#reap);
   }
 

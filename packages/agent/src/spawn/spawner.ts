@@ -76,21 +76,25 @@ export class Spawner {
     } finally {
       fs.closeSync(pty.slaveFd);
     }
-    const master = new tty.ReadStream(pty.masterFd);
-    let open = true;
-    master.once("close", () => {
-      open = false;
+    // A program may close its terminal a moment before it ends. The master closing then would end
+    // it by SIGHUP, so a second descriptor keeps it open for as long as the command runs.
+    const keptFd = duplicate(pty.masterFd);
+    let isRunning = true;
+    const ended = child.ended.finally(() => {
+      isRunning = false;
+      fs.closeSync(keptFd);
     });
+    const master = new tty.ReadStream(pty.masterFd);
     return {
       pid: child.pid,
       innerPid: this.#enclosure.innerPid(child.pid),
       stdout: master,
       stderr: undefined,
       stdin: master,
-      ended: child.ended,
-      foregroundGroup: () => (open ? foregroundGroup(pty.masterFd) : undefined),
+      ended,
+      foregroundGroup: () => (isRunning ? foregroundGroup(keptFd) : undefined),
       resize: (next) => {
-        if (open) resizePty(pty.masterFd, next);
+        if (isRunning) resizePty(keptFd, next);
       },
     };
   }
@@ -144,6 +148,11 @@ export class Spawner {
       throw error;
     }
   }
+}
+
+function duplicate(fd: number): number {
+  const F_DUPFD_CLOEXEC = 1030;
+  return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 function growPipe(fd: number): void {

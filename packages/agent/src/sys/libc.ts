@@ -68,7 +68,8 @@ const fchdirCall = bind("fchdir", ["int"]);
 export const CLONE_FS = 0x200;
 /** Every namespace of an inner environment. */
 export const CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000;
-export const MS = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, REMOUNT: 32, NOATIME: 1024, BIND: 4096, MOVE: 8192, REC: 16384, PRIVATE: 1 << 18 } as const;
+/** Flags of `mount`. */
+export const MS = { NODEV: 4, NOATIME: 1024 } as const;
 export const MNT_DETACH = 2;
 const O_CLOEXEC = 0o2000000;
 const AT_FDCWD = -100;
@@ -83,7 +84,18 @@ export function setns(pidfd: number, flags: number): void {
   setnsCall(pidfd, flags);
 }
 
-export function mount(source: string, target: string, type: string | null, flags: number, data: string | null = null): void {
+export interface MountRequest {
+  source: string;
+  target: string;
+  type: string;
+  /** Of `MS`. */
+  flags: number;
+  /** Options of the file system. */
+  data: string;
+}
+
+export function mount(request: MountRequest): void {
+  const { source, target, type, flags, data } = request;
   try {
     mountCall(source, target, type, flags, data);
   } catch (error) {

@@ -35,6 +35,7 @@ export class VirtioPort extends Duplex {
     const F_GETFL = 3;
     const F_SETFL = 4;
     const O_ASYNC = 0o20000;
+    // oxlint-disable-next-line house/no-process-on -- how the kernel says that a port has bytes
     process.on("SIGIO", this.#onSignal);
     fcntl(this.#fd, F_SETOWN, process.pid);
     fcntl(this.#fd, F_SETFL, fcntl(this.#fd, F_GETFL, 0) | O_ASYNC);

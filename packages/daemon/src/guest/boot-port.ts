@@ -4,15 +4,17 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
-import { DeadlineError, ignore, withDeadline } from "@sprited/base";
+import { DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
 import { bootReply, type BootReply, type Bootstrap, GUEST_LIMITS } from "@sprited/protocol/guest";
 import { GuestError } from "./errors.ts";
 import type { GuestCarrier } from "./link.ts";
 
-/** How often a guest that boots is asked whether it idles, ms. */
-const PROBE_EVERY_MS = 1000;
+/** How often a guest that boots is asked whether it idles, ms. The first question waits in the port for the agent. */
+const PROBE_EVERY_MS = 10_000;
 /** An `idle` this long after the bootstrap was sent means that an agent began anew, ms. */
-const RESEND_AFTER_MS = 500;
+const RESEND_AFTER_MS = 2000;
+/** How long the other end of a port may take to see that it was closed, ms. */
+const CLOSE_TIMEOUT_MS = 200;
 /** Bytes a guest may write before the answer that is waited for. */
 const CHATTER_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -56,16 +58,22 @@ export async function bootstrapGuest(carrier: BootCarrier, bootstrap: Bootstrap,
 /** Resolves when a booting agent is ready for a boot snapshot (BOOT-2). Throws `GuestError`. */
 export async function awaitIdle(carrier: BootCarrier, options: { signal?: AbortSignal | undefined; timeoutMs?: number }): Promise<{ agentVersion: string }> {
   return await withBootPort(carrier, "boot of the guest", { signal: options.signal, timeoutMs: options.timeoutMs ?? 10 * 60_000 }, async (port) => {
-    const probe = (): void => void port.write(`${JSON.stringify({ type: "probe" })}\n`);
-    probe();
-    const timer = setInterval(probe, PROBE_EVERY_MS);
+    const stopAsking = new AbortController();
+    askForIdle(port, stopAsking.signal).catch(ignore("ended with the wait"));
     try {
       for await (const reply of replies(port)) if (reply.type === "idle") return { agentVersion: reply.agent_version };
     } finally {
-      clearInterval(timer);
+      stopAsking.abort();
     }
     throw new GuestError("guest_link_lost", "the guest's boot port was closed");
   });
+}
+
+async function askForIdle(port: Duplex, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    port.write(`${JSON.stringify({ type: "probe" })}\n`);
+    await sleep(PROBE_EVERY_MS, { signal });
+  }
 }
 
 /** Makes the agent begin a new session on the serial link (BOOT-6). Returns the line that marks where it begins. */
@@ -79,20 +87,17 @@ export async function announceSerialLink(carrier: BootCarrier, options: WaitOpti
   return Buffer.from(`${nonce}\n`);
 }
 
-/** A boot port has one reader: whoever else wants it waits. */
+/** A boot port has one reader: whoever else wants it waits until the last one has closed it. */
 const turns = new WeakMap<BootCarrier, Promise<unknown>>();
 
 async function withBootPort<T>(carrier: BootCarrier, what: string, options: WaitOptions, work: (port: Duplex) => Promise<T>): Promise<T> {
-  const before = turns.get(carrier) ?? Promise.resolve();
-  const mine = before.catch(ignore("reported to whoever waited for it")).then(() => inTurn(carrier, what, options, work));
-  turns.set(carrier, mine.catch(ignore("reported below")));
-  return await mine;
-}
-
-async function inTurn<T>(carrier: BootCarrier, what: string, options: WaitOptions, work: (port: Duplex) => Promise<T>): Promise<T> {
+  const before = turns.get(carrier);
+  const over = Promise.withResolvers<void>();
+  turns.set(carrier, over.promise);
   let port: Duplex | undefined;
   try {
     return await withDeadline(what, options, async (signal) => {
+      await before;
       port = await carrier.openBootPort({ signal });
       port.on("error", ignore("a broken port ends the reading"));
       signal.addEventListener("abort", () => port?.destroy(), { once: true });
@@ -104,8 +109,21 @@ async function inTurn<T>(carrier: BootCarrier, what: string, options: WaitOption
     if (error instanceof DeadlineError) throw new GuestError("guest_timeout", `no answer from the guest: ${what}`, { cause: error });
     throw new GuestError("guest_link_lost", `the guest cannot be reached: ${what}`, { cause: error });
   } finally {
-    port?.destroy();
+    // The answer need not wait for the closing, the next reader does.
+    Promise.all([before, port && closeGently(port)]).then(() => over.resolve(), ignore("neither rejects"));
   }
+}
+
+/** Closes without throwing away what was written: a socket closed with unread bytes in it may do that. */
+async function closeGently(port: Duplex): Promise<void> {
+  if (!port.destroyed) {
+    port.resume();
+    port.end();
+    const closed = Promise.withResolvers<void>();
+    port.once("close", closed.resolve);
+    await Promise.race([closed.promise, sleep(CLOSE_TIMEOUT_MS)]);
+  }
+  port.destroy();
 }
 
 /** Valid lines of a port. Throws `guest_protocol` when the guest chatters without end. */

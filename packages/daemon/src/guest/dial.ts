@@ -4,7 +4,7 @@
  * dials overlap and the first that connects wins.
  */
 import net from "node:net";
-import { Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import { ignore, sleep } from "@sprited/base";
 import { announceSerialLink, type WaitOptions } from "./boot-port.ts";
 import { GuestError } from "./errors.ts";
@@ -23,9 +23,10 @@ export async function openCarrier(carrier: GuestCarrier, options: WaitOptions & 
   const { link } = carrier;
   if (link.kind === "tcp") return await dialTcp(link.host, link.port, options.signal);
   const line = await announceSerialLink(carrier, options);
-  const port = await link.open({ signal: options.signal });
+  const port = await behindLine(await link.open({ signal: options.signal }), line, options.signal);
+  // Only now: the agent drops what comes before it knows of the new session.
   port.write(line);
-  return await behindLine(port, line, options.signal);
+  return port;
 }
 
 async function dialTcp(host: string, port: number, signal: AbortSignal): Promise<net.Socket> {

@@ -35,6 +35,8 @@ import { GuestSessionStream } from "./session-stream.ts";
 const CALL_TIMEOUT_MS = 30_000;
 /** A broken attempt is followed by the next after this long, ms. */
 const RETRY_PAUSE_MS = 30;
+/** How long a session that breaks may take to say so, ms. */
+const SETTLE_MS = 30;
 /** Longest list of sessions, bytes. */
 const SESSIONS_BYTES_MAX = 8 * 1024 * 1024;
 /** Memory of one HTTP/2 session, MB; above the window of the link. */
@@ -187,13 +189,16 @@ class Http2Link implements GuestLink {
       if (status !== 200) throw await this.#awaiting(path, options, () => this.#refusal(stream, status));
     } catch (error) {
       stream.close(http2.constants.NGHTTP2_CANCEL);
-      throw this.#explain(error);
+      throw await this.#explain(error);
     }
     return new GuestSessionStream({
       stream,
       from,
       onViolation: (violation) => this.#fail(violation),
-      linkFailure: () => this.#failure,
+      linkFailure: async () => {
+        await this.#settled();
+        return this.#failure;
+      },
     });
   }
 
@@ -209,7 +214,7 @@ class Http2Link implements GuestLink {
         return parsed.data;
       });
     } catch (error) {
-      throw this.#explain(error);
+      throw await this.#explain(error);
     } finally {
       stream.close(http2.constants.NGHTTP2_CANCEL);
     }
@@ -237,11 +242,18 @@ class Http2Link implements GuestLink {
     return await withDeadline(`the guest's answer to ${path}`, { timeoutMs: options?.timeoutMs ?? CALL_TIMEOUT_MS, signal: options?.signal }, work);
   }
 
-  #explain(error: unknown): unknown {
+  async #explain(error: unknown): Promise<unknown> {
     if (error instanceof DeadlineError) return new GuestError("guest_timeout", error.message, { cause: error });
     if (error instanceof BodyError) return this.#violation(error);
-    if (error instanceof StreamLostError) return this.#failure ?? new GuestError("guest_link_lost", "the link to the guest broke", { cause: error });
-    return error;
+    if (!(error instanceof StreamLostError)) return error;
+    // A broken session closes its streams first and tells why a little later.
+    await this.#settled();
+    return this.#failure ?? new GuestError("guest_link_lost", "the link to the guest broke", { cause: error });
+  }
+
+  /** Resolves when the link is gone, or when it seems to live on. */
+  async #settled(): Promise<void> {
+    await Promise.race([this.closed, sleep(SETTLE_MS)]);
   }
 
   #violation(cause: unknown): GuestError {

@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import type { Bootstrap, GuestSession, GuestStatus, SessionExit, SessionResume, SessionStart, TerminalSize } from "@sprited/protocol/guest";
 
 /**
@@ -56,9 +57,9 @@ export interface SessionStream {
 /** How to reach an agent: where the link goes and how it is bootstrapped. */
 export interface GuestCarrier {
   /** Opens the boot port. */
-  openBootPort(options: { signal: AbortSignal }): Promise<import("node:stream").Duplex>;
+  openBootPort(options: { signal: AbortSignal }): Promise<Duplex>;
   /** TCP address of the agent, or the serial link port where there is no network. */
-  link: { kind: "tcp"; host: string; port: number } | { kind: "serial"; open(options: { signal: AbortSignal }): Promise<import("node:stream").Duplex> };
+  link: { kind: "tcp"; host: string; port: number } | { kind: "serial"; open(options: { signal: AbortSignal }): Promise<Duplex> };
 }
 
 export interface LinkKey {

@@ -32,8 +32,8 @@ export interface GuestSessionStreamOptions {
   from: { stdout: number; stderr: number };
   /** Ends the link because the guest broke the protocol. */
   onViolation: (error: GuestError) => void;
-  /** Why the link is gone, once it is. */
-  linkFailure: () => Error | undefined;
+  /** Why the link is gone; undefined when it lives on. */
+  linkFailure: () => Promise<Error | undefined>;
 }
 
 export class GuestSessionStream implements SessionStream {
@@ -58,7 +58,7 @@ export class GuestSessionStream implements SessionStream {
   async sendInput(offset: number, data: Uint8Array): Promise<void> {
     let at = 0;
     while (at < data.length) {
-      this.#requireOpen();
+      await this.#requireOpen();
       const room = this.#inputTaken + GUEST_LIMITS.inputWindowBytes - (offset + at);
       if (room <= 0 || !this.#isStarted) {
         await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -102,12 +102,12 @@ export class GuestSessionStream implements SessionStream {
         }
       }
     } catch (error) {
-      throw this.#explain(error);
+      throw await this.#explain(error);
     } finally {
       this.#stream.close(constants.NGHTTP2_CANCEL);
     }
-    if (decoder.pendingBytes > 0) throw this.#explain(new FrameError("the stream was cut inside a frame"));
-    throw this.#options.linkFailure() ?? new GuestError("guest_link_lost", "the session stream ended before the command");
+    if (decoder.pendingBytes > 0) throw await this.#explain(new FrameError("the stream was cut inside a frame"));
+    throw (await this.#options.linkFailure()) ?? new GuestError("guest_link_lost", "the session stream ended before the command");
   }
 
   #validate(frame: Frame): SessionEvent {
@@ -157,14 +157,14 @@ export class GuestSessionStream implements SessionStream {
   }
 
   /** What a failed read means to the caller; tells the link when it was the guest's doing. */
-  #explain(error: unknown): unknown {
-    const failure = this.#options.linkFailure();
-    if (failure) return failure;
+  async #explain(error: unknown): Promise<unknown> {
     if (error instanceof FrameError) {
       const violation = new GuestError("guest_protocol", "the guest's agent broke the protocol", { cause: error });
       this.#options.onViolation(violation);
       return violation;
     }
+    const failure = await this.#options.linkFailure();
+    if (failure) return failure;
     return new GuestError("guest_link_lost", "the session stream broke", { cause: error });
   }
 
@@ -185,9 +185,9 @@ export class GuestSessionStream implements SessionStream {
     if (this.#stream.writable) this.#stream.write(bytes);
   }
 
-  #requireOpen(): void {
+  async #requireOpen(): Promise<void> {
     if (this.#stream.writable) return;
-    throw this.#options.linkFailure() ?? new GuestError("guest_link_lost", "the session stream is closed");
+    throw (await this.#options.linkFailure()) ?? new GuestError("guest_link_lost", "the session stream is closed");
   }
 
   #wake(): void {

@@ -1,0 +1,113 @@
+/**
+ * Goes through everything once before the boot snapshot: bootstrap, entering an inner environment,
+ * greeting, commands with pipes and with a terminal. What was compiled, linked and cached on the
+ * way is then in the snapshot, and the first command of every sprite finds it there.
+ *
+ * Invariant: nothing of the rehearsal remains but warm caches; its root is a file system in memory.
+ */
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { Duplex } from "node:stream";
+import { ignore, Scope, withDeadline } from "@sprited/base";
+import { type Bootstrap, GUEST_GENERATION } from "@sprited/protocol/guest";
+import { composeAgent } from "../compose.ts";
+import { DISK_MOUNT } from "../inner/disk.ts";
+import { InnerEnvironment } from "../inner/environment.ts";
+import type { ProcessTable } from "../spawn/process-table.ts";
+import { say } from "../sys/console.ts";
+import { mount, MS } from "../sys/libc.ts";
+import { virtualMachine } from "../sys/machine.ts";
+import { RehearsalClient } from "./client.ts";
+
+const TIMEOUT_MS = 120_000;
+/** Enough for the compiler to have seen what runs for each command. */
+const ROUNDS = 25;
+const BUSYBOX = "/.sprite/bin/busybox";
+
+/** Rehearses. A failure is told on the console and changes nothing else. */
+export async function rehearse(processes: ProcessTable): Promise<void> {
+  try {
+    await withDeadline("the rehearsal", { timeoutMs: TIMEOUT_MS }, () => play(processes));
+  } catch (error) {
+    say(`rehearsal: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+async function play(processes: ProcessTable): Promise<void> {
+  await using scope = new Scope("rehearsal");
+  const environment = new InnerEnvironment(processes, { mount: mountStandIn });
+  await environment.prepare();
+  scope.defer("inner environment", () => environment.stop(0));
+  const [agentBoot, hostBoot] = duplexPair();
+  const { boot, links, sessions } = composeAgent({
+    processes,
+    enclosure: environment.enclosure,
+    environment,
+    machine: virtualMachine,
+    bootPort: agentBoot,
+    linkPort: undefined,
+  });
+  boot.announceIdle();
+  const bootstrap = standInBootstrap();
+  const listener = net.createServer({ noDelay: true }, (socket) => links.serve(socket));
+  await new Promise<void>((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen(0, "127.0.0.1", resolve);
+  });
+  scope.defer("listener", () => void listener.close());
+  scope.defer("links", () => links.closeLinks());
+  scope.defer("sessions", () => sessions.clear());
+  const socket = net.connect((listener.address() as net.AddressInfo).port, "127.0.0.1");
+  socket.on("error", ignore("the client's calls tell"));
+  const client = new RehearsalClient(socket);
+  scope.defer("client", () => client.close());
+  const greeted = client.hello(bootstrap.incarnation, Buffer.from(bootstrap.key, "base64"));
+  hostBoot.resume();
+  hostBoot.write(`${JSON.stringify(bootstrap)}\n`);
+  await greeted;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    await client.run(String(2 * round + 1), { argv: [BUSYBOX, "cat"], tty: null, stdin: true }, "input");
+    await client.run(String(2 * round + 2), { argv: [BUSYBOX, "echo", "output"], tty: { cols: 80, rows: 24 }, stdin: true }, "");
+  }
+  await client.status();
+}
+
+/** A root in memory with just enough to be entered. */
+async function mountStandIn(): Promise<undefined> {
+  fs.mkdirSync(DISK_MOUNT, { recursive: true });
+  mount({ source: "rehearsal", target: DISK_MOUNT, type: "tmpfs", flags: MS.NODEV, data: "size=1m" });
+  fs.mkdirSync(path.join(DISK_MOUNT, "etc"));
+  fs.mkdirSync(path.join(DISK_MOUNT, "home"));
+  fs.writeFileSync(path.join(DISK_MOUNT, "etc/passwd"), "sprite:x:1001:1001::/home:/bin/sh\n");
+  fs.writeFileSync(path.join(DISK_MOUNT, "etc/group"), "sprite:x:1001:\n");
+}
+
+function standInBootstrap(): Bootstrap {
+  return {
+    type: "bootstrap",
+    generation: GUEST_GENERATION,
+    incarnation: "rehearsal",
+    key: randomBytes(32).toString("base64"),
+    time_ms: Date.now(),
+    entropy: randomBytes(64).toString("base64"),
+    identity: { hostname: "rehearsal", machine_id: "0".repeat(32), renew: true },
+    environment: { REHEARSAL: "1" },
+    root_serial: "rehearsal",
+  };
+}
+
+function duplexPair(): [Duplex, Duplex] {
+  const make = (other: () => Duplex): Duplex =>
+    new Duplex({
+      read() {},
+      write(chunk: Buffer, _encoding, done) {
+        other().push(chunk);
+        done();
+      },
+    });
+  const a: Duplex = make(() => b);
+  const b: Duplex = make(() => a);
+  return [a, b];
+}
