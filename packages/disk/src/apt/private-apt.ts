@@ -7,6 +7,7 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore, run, RunError } from "@sprited/base";
+import { sha256Hex } from "../clone/digest.ts";
 import { DiskError } from "../errors.ts";
 import { hostAptProxy, networkEnvironment } from "./host-network.ts";
 
@@ -46,6 +47,8 @@ export interface PrivateApt {
   plan(packages: readonly string[], options?: CallOptions): Promise<InstallPlan>;
   /** Fetches exactly these packages (`name` or `name=version`) and returns the paths of the files. */
   download(packages: readonly string[], options?: CallOptions): Promise<string[]>;
+  /** Removes the fetched files; what was made of them stays. */
+  forgetDownloads(): Promise<void>;
 }
 
 export interface CallOptions {
@@ -75,6 +78,9 @@ export function aptConfig(directory: string, proxy: Readonly<Record<string, stri
     "Dir::State::status": path.join(directory, "status"),
     "Dir::Cache": path.join(directory, "cache"),
     "Dir::Cache::archives": path.join(directory, "archives"),
+    // Parsed lists are kept for a few calls only; on disk they are larger than the lists themselves.
+    "Dir::Cache::pkgcache": "",
+    "Dir::Cache::srcpkgcache": "",
     "Dir::Etc::main": "/dev/null",
     "Dir::Etc::parts": "/dev/null",
     "Dir::Etc::sourcelist": path.join(directory, "sources.list"),
@@ -125,15 +131,17 @@ export function debFileName(one: ResolvedPackage): string {
   return `${one.name}_${one.version.replaceAll(":", "%3a")}_${one.architecture}.deb`;
 }
 
-/** Opens (making it where needed) the private apt in `directory`. No network. */
-export async function openPrivateApt(directory: string, sources: readonly AptSource[]): Promise<PrivateApt> {
+/** Opens (making it where needed) the private apt for these sources below `root`. No network. */
+export async function openPrivateApt(root: string, sources: readonly AptSource[]): Promise<PrivateApt> {
   await requireKeyring();
+  const list = sourcesList(sources, DEBIAN_KEYRING);
+  // Equal sources share lists; other sources never see them.
+  const directory = path.join(root, `${sources[0]?.suite}-${sha256Hex(list).slice(0, 8)}`);
   for (const part of ["lists/partial", "cache", "archives/partial", "state", "log", "deb"]) {
     await fs.mkdir(path.join(directory, part), { recursive: true });
   }
   const configPath = path.join(directory, "apt.conf");
   const listsMark = path.join(directory, "lists-of");
-  const list = sourcesList(sources, DEBIAN_KEYRING);
   await fs.writeFile(path.join(directory, "status"), "");
   await fs.writeFile(path.join(directory, "sources.list"), list);
   await fs.writeFile(configPath, aptConfig(directory, await hostAptProxy()));
@@ -176,6 +184,9 @@ export async function openPrivateApt(directory: string, sources: readonly AptSou
       const target = path.join(directory, "deb");
       await apt(["download", "-q", ...packages], "fetching packages", { ...options, cwd: target });
       return Promise.all(packages.map((spec) => findDeb(target, spec)));
+    },
+    async forgetDownloads() {
+      for (const name of await fs.readdir(path.join(directory, "deb"))) await fs.rm(path.join(directory, "deb", name));
     },
   };
 }

@@ -146,7 +146,7 @@ async function ensureBuilt(
     isRoot: options.isRoot,
     sources,
     openApt: async () => {
-      const apt = await openPrivateApt(path.join(layout.cache, "apt", `image-${definition.suite}`), sources);
+      const apt = await openPrivateApt(path.join(layout.cache, "apt"), sources);
       await apt.update({ signal });
       return apt;
     },

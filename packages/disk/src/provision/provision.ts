@@ -72,7 +72,7 @@ export async function provisionRuntime(options: Omit<ProvisionOptions, "images" 
   const qemu = await ensureQemu({
     layout,
     mirror,
-    openApt: (sources) => openPrivateApt(aptDirectory(layout, "bookworm"), sources),
+    openApt: (sources) => openPrivateApt(path.join(layout.cache, "apt"), sources),
     onProgress,
     signal,
   });
@@ -86,16 +86,13 @@ export async function provisionRuntime(options: Omit<ProvisionOptions, "images" 
     onProgress,
     signal,
   });
+  await (await guestApt)?.forgetDownloads();
   return { kernel, qemu, system };
 }
 
 /** The private apt over Debian's `suite`, with lists of today. */
 async function openUpdated(layout: HomeLayout, sources: AptSource[], signal: AbortSignal | undefined): Promise<PrivateApt> {
-  const apt = await openPrivateApt(aptDirectory(layout, GUEST_SUITE), sources);
+  const apt = await openPrivateApt(path.join(layout.cache, "apt"), sources);
   await apt.update({ signal });
   return apt;
-}
-
-function aptDirectory(layout: HomeLayout, suite: string): string {
-  return path.join(layout.cache, "apt", suite);
 }

@@ -109,6 +109,7 @@ async function unpackBackports(options: QemuOptions): Promise<Qemu> {
     );
     await removeTree(directory, layout.runtime);
     await fs.rename(temp, directory);
+    await apt.forgetDownloads();
     onProgress({ step: "qemu", fraction: 1, detail: version });
     return privateQemu(directory, version);
   } finally {
