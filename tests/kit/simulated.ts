@@ -10,16 +10,16 @@ import { type Logger, Scope, silentLogger } from "@sprited/base";
 import { type DiskPool, type HomeLayout, homeLayout, type ImageRecord, type ImageStore } from "@sprited/disk";
 import { composeFeatures, type Features, startApiServer } from "@sprited/daemon";
 import { DiskError } from "@sprited/disk";
-import type { VmmDriver } from "@sprited/vmm";
+import type { VmSpec } from "@sprited/vmm";
 import { startBareAgent } from "@sprited/agent/bare";
-import { type GuestFactory, simulatedDriver } from "./simulated-driver.ts";
+import { type GuestPorts, simulatedDriver, type SimulatedDriver } from "./simulated-driver.ts";
 import { ask } from "./http.ts";
 import { LoopbackSlots } from "./loopback-slots.ts";
 import type { Target } from "./target.ts";
 
 export interface SimulatedOptions {
-  /** What runs in each VM; the real agent when left out. */
-  guest?: GuestFactory;
+  /** What runs in each VM; the real agent when left out. `route` says where its link listens. */
+  guest?: (ports: GuestPorts, spec: VmSpec, route: (address: { host: string; port: number }) => void) => Promise<AsyncDisposable>;
   /** Silence after which a sign of life is sent, ms. */
   keepAliveMs?: number;
   timeouts?: Partial<{ bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number }>;
@@ -33,7 +33,7 @@ export interface SimulatedOptions {
 export interface SimulatedTarget extends Target, AsyncDisposable {
   kind: "simulated";
   features: Features;
-  driver: VmmDriver;
+  driver: SimulatedDriver;
   layout: HomeLayout;
 }
 
@@ -48,12 +48,14 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
   const userHome = path.join(root, "user");
   await fs.mkdir(userHome);
   const slots = options.carrier === "serial" ? undefined : scope.use("slots", new LoopbackSlots());
-  const realAgent: GuestFactory = async (ports, spec) => {
-    const agent = await startBareAgent({ bootPort: ports.boot, linkPort: ports.link, home: userHome });
-    slots?.route(spec, agent.address);
-    return agent;
-  };
-  const driver = simulatedDriver(options.guest ?? realAgent);
+  const guest: NonNullable<SimulatedOptions["guest"]> =
+    options.guest ??
+    (async (ports, _spec, route) => {
+      const agent = await startBareAgent({ bootPort: ports.boot, linkPort: ports.link, home: userHome });
+      route(agent.address);
+      return agent;
+    });
+  const driver = simulatedDriver((ports, spec) => guest(ports, spec, (address) => slots?.route(spec, address)));
   scope.defer("VMs", () => driver.killAll());
   const features = await composeFeatures(
     {
