@@ -38,6 +38,7 @@ export function simulatedDriver(guest: GuestFactory): SimulatedDriver {
       return vm;
     },
     adopt: async (directory) => live.get(directory),
+    close: async () => {},
     crash: async (incarnation) => {
       for (const vm of live.values()) if (vm.incarnation === incarnation) await vm.end({ kind: "crashed", detail: "simulated crash" });
     },

@@ -21,11 +21,14 @@ export const systemClock: Clock = {
   sleep: (ms, options) => sleep(ms, options),
 };
 
-/** Resolves after `ms`; rejects with the signal's own reason when it aborts first. */
-export async function sleep(ms: number, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+/**
+ * Resolves after `ms`; rejects with the signal's own reason when it aborts first. With
+ * `ref: false` the wait does not keep the program running.
+ */
+export async function sleep(ms: number, options: { signal?: AbortSignal | undefined; ref?: boolean } = {}): Promise<void> {
   options.signal?.throwIfAborted();
   try {
-    await timerSleep(ms, undefined, options.signal ? { signal: options.signal } : {});
+    await timerSleep(ms, undefined, { ref: options.ref ?? true, ...(options.signal ? { signal: options.signal } : {}) });
   } catch (error) {
     options.signal?.throwIfAborted();
     throw error;

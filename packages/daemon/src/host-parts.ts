@@ -69,6 +69,7 @@ export async function openHost(config: Config, options: { logger: Logger; signal
     limitations,
     async close() {
       keeping.abort();
+      await driver.close();
       await slots?.close();
     },
   };

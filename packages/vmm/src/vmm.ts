@@ -21,8 +21,13 @@ export interface VmmDriver {
    * Throws `VmmError`; then nothing of it is left (no process, socket or cgroup).
    */
   start(spec: VmSpec, options?: { signal?: AbortSignal }): Promise<VmProcess>;
-  /** Finds the VM that an earlier program run started in `directory`; undefined when it is gone. */
+  /**
+   * Finds the VM that an earlier program run started in `directory`. Undefined when it is gone;
+   * then what it left (directory, cgroup) is removed.
+   */
   adopt(directory: string): Promise<VmProcess | undefined>;
+  /** Lets go of every VM: they run on, their `VmProcess` objects are of no more use. */
+  close(): Promise<void>;
 }
 
 /** The form of a machine: what a memory snapshot depends on beside the VMM build. */

@@ -1,112 +1,198 @@
 /**
- * `VmSpec` → QEMU's argument list. Pure. The same list serves real VMs, boot snapshots and the
- * accelerator's probe, so that what the probe proves holds for what is run.
+ * The argument list of QEMU for one VM. Pure: a spec and facts about the program in, argv out.
  *
- * The machine is `microvm`: virtio-mmio devices only, no firmware disk, no PCI. The PIT and the
- * RTC stay, because a guest cannot calibrate its clock without them. Sizes are MiB.
+ * Invariants: the list for KVM and for TCG differs in `-accel` and `-cpu` alone, so that a probe
+ * boot proves what real VMs will run. Every host file is handed over as an open descriptor; QEMU
+ * itself resolves only names below its working directory. The order of devices is part of the
+ * machine: a memory snapshot fits only the order it was taken with.
  */
-import path from "node:path";
+import { assert } from "@sprited/base";
 import type { VmSpec } from "../vmm.ts";
 
+/** Grows with every change of the machine that a guest or a memory snapshot could notice. */
+export const MACHINE_REVISION = 1;
+/** First descriptor that a VM's files get; 0 to 2 are standard input and output. */
+export const FILE_DESCRIPTOR_BASE = 3;
+/** Names below QEMU's working directory. */
+export const CONTROL_SOCKET = "qmp.sock";
+export const STATE_FILE = "state";
+/** Where the device state begins in its file; the header before it is ours. */
+export const STATE_OFFSET = 4096;
+/** Guest console output that QEMU keeps, bytes; a power of two. */
+export const CONSOLE_BYTES = 65_536;
+/** `id` of the console's character device. */
+export const CONSOLE_ID = "console";
+/** microvm has this many virtio-mmio transports. */
+const VIRTIO_DEVICES_MAX = 8;
+
+/** How QEMU executes guest code. */
 export type AcceleratorKind = "kvm" | "tcg";
 
+/** A QEMU on this host. */
 export interface QemuProgram {
   path: string;
-  /** For `-L`; empty: the program's own. */
+  /** Firmware directories, searched in order before the built-in one. */
   dataPaths: readonly string[];
 }
 
-export interface ArgsInput {
-  spec: VmSpec;
-  program: QemuProgram;
+/** What the list depends on beside the spec. */
+export interface ProgramFacts {
+  /** Directories of firmware, searched in order before the built-in one. */
+  dataPaths: readonly string[];
   accelerator: AcceleratorKind;
-  /** Cache for translated code, MiB; only under emulation. */
+  /** Size of the cache of translated code under TCG, MiB. */
   tbSizeMib: number;
+  /** Added to the kernel's command line; what this accelerator needs. */
+  kernelArguments: readonly string[];
 }
 
-/** Bytes of guest console that are kept, in memory. */
-export const CONSOLE_BYTES = 65_536;
-
-/** Paths inside a VM's directory. Short: a unix socket's path has 107 bytes. */
-export function vmPaths(directory: string): { control: string; log: string; record: string; port(index: number): string } {
-  return {
-    control: path.join(directory, "qmp"),
-    log: path.join(directory, "log"),
-    record: path.join(directory, "vm.json"),
-    port: (index) => path.join(directory, `p${index}`),
-  };
-}
-
-/** Arguments after the program's name. */
-export function qemuArgs(input: ArgsInput): string[] {
-  const { spec, program } = input;
-  const paths = vmPaths(spec.directory);
-  return [
-    ...program.dataPaths.flatMap((directory) => ["-L", directory]),
-    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-S"],
-    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ...["-name", `sprited-${spec.incarnation},debug-threads=on`],
-    ...["-M", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram,x-option-roms=off,acpi=on"],
-    ...acceleratorArgs(input),
-    ...["-smp", String(spec.shape.cpus), "-m", `${spec.shape.memoryMib}M`],
-    ...memoryArgs(spec),
-    ...["-kernel", spec.kernel.imagePath, "-initrd", spec.kernel.initrdPath, "-append", spec.kernel.commandLine],
-    ...["-chardev", `socket,id=qmp,path=${escape(paths.control)},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
-    ...["-chardev", `ringbuf,id=console,size=${CONSOLE_BYTES}`, "-serial", "chardev:console"],
-    ...["-device", "virtio-rng-device"],
-    ...spec.disks.flatMap(diskArgs),
-    ...spec.nics.flatMap(nicArgs),
-    ...portArgs(spec),
-    ...(spec.memory.kind === "snapshot" ? ["-incoming", "defer"] : []),
-  ];
-}
-
-function acceleratorArgs({ accelerator, tbSizeMib }: ArgsInput): string[] {
-  if (accelerator === "kvm") return ["-accel", "kvm", "-cpu", "host,-arch-capabilities"];
-  return ["-accel", `tcg,tb-size=${tbSizeMib}`, "-cpu", "max"];
+/** A file that QEMU gets open. */
+export interface VmFile {
+  role: "ram" | "disk" | "kernel" | "initrd" | "state" | "kvm";
+  path: string;
+  /** `create`: made new, as large as the guest's memory. */
+  access: "create" | "write" | "read";
 }
 
 /**
- * RAM is a file. A shared mapping makes the file the RAM; a private one is a copy-on-write view
- * of a file that is opened read-only, so that no guest can change what all VMs map.
+ * The files of a VM; the n-th becomes descriptor `FILE_DESCRIPTOR_BASE + n`. A resumed VM gets no
+ * kernel: it is in the guest's memory already, and reading it again costs a fifth of the start.
  */
-function memoryArgs(spec: VmSpec): string[] {
-  const size = `size=${spec.shape.memoryMib}M`;
-  if (spec.memory.kind === "fresh") return ["-object", `memory-backend-file,id=ram,${size},mem-path=${escape(spec.memory.path)},share=on`];
-  const mapping = spec.memory.mapping === "private" ? "share=off,readonly=on,rom=off" : "share=on";
-  return ["-object", `memory-backend-file,id=ram,${size},mem-path=${escape(spec.memory.snapshot.ramPath)},${mapping}`];
+export function planFiles(spec: VmSpec, accelerator: AcceleratorKind): VmFile[] {
+  const { memory } = spec;
+  const files: VmFile[] = spec.disks.map((disk) => ({ role: "disk", path: disk.path, access: disk.readOnly ? "read" : "write" }));
+  if (memory.kind === "fresh") {
+    files.push(
+      { role: "ram", path: memory.path, access: "create" },
+      { role: "kernel", path: spec.kernel.imagePath, access: "read" },
+      { role: "initrd", path: spec.kernel.initrdPath, access: "read" },
+    );
+  } else {
+    files.push(
+      { role: "ram", path: memory.snapshot.ramPath, access: memory.mapping === "shared" ? "write" : "read" },
+      { role: "state", path: memory.snapshot.statePath, access: "read" },
+    );
+  }
+  if (accelerator === "kvm") files.push({ role: "kvm", path: "/dev/kvm", access: "write" });
+  return files;
 }
 
-function diskArgs(disk: VmSpec["disks"][number], index: number): string[] {
-  const readOnly = disk.readOnly ? "on" : "off";
-  const file = { driver: "file", "node-name": `file${index}`, filename: disk.path, "read-only": disk.readOnly, discard: "unmap", locking: "off" };
+/** Name of the socket of the n-th port, below QEMU's working directory. */
+export function portSocket(index: number): string {
+  return `port-${index}.sock`;
+}
+
+/** Source of `migrate-incoming` for a VM that resumes. */
+export function incomingUri(files: readonly VmFile[]): string {
+  return `file:/dev/fdset/${descriptorOf(files, "state")},offset=${STATE_OFFSET}`;
+}
+
+/** Asserts what the argument list relies on; a spec that breaks it is a mistake of the caller. */
+export function checkSpec(spec: VmSpec): void {
+  const { shape } = spec;
+  assert(/^[A-Za-z0-9-]{1,64}$/.test(spec.incarnation), "incarnation: letters, digits and dashes");
+  assert(Number.isInteger(shape.cpus) && shape.cpus >= 1 && shape.cpus <= 64, "cpus: 1 to 64");
+  assert(Number.isInteger(shape.memoryMib) && shape.memoryMib >= 32, "memoryMib: at least 32");
+  for (const disk of spec.disks) assert(/^[A-Za-z0-9_.-]{1,20}$/.test(disk.serial), "disk serial: 1 to 20 of A-Z a-z 0-9 _ . -");
+  for (const nic of spec.nics) {
+    assert(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(nic.mac), "nic mac: six octets");
+    assert(/^[A-Za-z0-9_.-]{1,15}$/.test(nic.tap), "nic tap: 1 to 15 of A-Z a-z 0-9 _ . -");
+  }
+  for (const port of spec.ports) assert(/^[A-Za-z0-9_.-]{1,64}$/.test(port), "port name: 1 to 64 of A-Z a-z 0-9 _ . -");
+  assert(new Set(spec.ports).size === spec.ports.length, "port names differ");
+  assert(new Set(spec.disks.map((disk) => disk.serial)).size === spec.disks.length, "disk serials differ");
+  assert(spec.disks.length + spec.nics.length + 2 <= VIRTIO_DEVICES_MAX, `at most ${VIRTIO_DEVICES_MAX - 2} disks and network cards`);
+}
+
+/** argv without the program itself. */
+export function qemuArgs(spec: VmSpec, facts: ProgramFacts): string[] {
+  checkSpec(spec);
+  const files = planFiles(spec, facts.accelerator);
   return [
-    ...["-blockdev", JSON.stringify(file)],
-    ...["-blockdev", `driver=raw,node-name=disk${index},file=file${index},read-only=${readOnly},discard=unmap,detect-zeroes=unmap`],
-    ...["-device", `virtio-blk-device,drive=disk${index},serial=${disk.serial}`],
+    // Nothing reads it but people and tests who look for a home's processes.
+    ...["-name", `guest=${spec.directory.replaceAll(",", ",,")},debug-threads=on`],
+    ...facts.dataPaths.flatMap((path) => ["-L", path]),
+    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...descriptorArgs(files),
+    ...machineArgs(spec, facts, files),
+    ...["-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+    ...["-chardev", `ringbuf,id=${CONSOLE_ID},size=${CONSOLE_BYTES}`, "-serial", `chardev:${CONSOLE_ID}`],
+    ...portArgs(spec),
+    ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
+    ...diskArgs(spec),
+    ...nicArgs(spec),
+    ...bootArgs(spec, facts, files),
   ];
 }
 
-function nicArgs(nic: VmSpec["nics"][number], index: number): string[] {
+/** Descriptors that QEMU opens by name need a set; the others it reaches through /proc/self/fd. */
+function descriptorArgs(files: readonly VmFile[]): string[] {
+  return files.flatMap((file, index) => {
+    const fd = FILE_DESCRIPTOR_BASE + index;
+    return file.role === "disk" || file.role === "state" || file.role === "kvm" ? ["-add-fd", `fd=${fd},set=${fd}`] : [];
+  });
+}
+
+function machineArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]): string[] {
+  const { shape, memory } = spec;
+  const isPrivate = memory.kind === "snapshot" && memory.mapping === "private";
+  // Read-only on the host's side: nothing may ever write into a file that many VMs map.
+  const mapping = isPrivate ? "share=off,readonly=on,rom=off" : "share=on";
   return [
-    ...["-netdev", `tap,id=net${index},ifname=${nic.tap},script=no,downscript=no,vhost=off`],
-    ...["-device", `virtio-net-device,netdev=net${index},mac=${nic.mac}`],
+    ...["-machine", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram"],
+    ...acceleratorArgs(facts, files),
+    ...["-smp", String(shape.cpus), "-m", `${shape.memoryMib}M`],
+    ...["-object", `memory-backend-file,id=ram,size=${shape.memoryMib}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
+    // A snapshot is taken of a paused VM; without this it would stay paused after the resume.
+    ...["-global", "migration.store-global-state=off"],
   ];
+}
+
+function acceleratorArgs(facts: ProgramFacts, files: readonly VmFile[]): string[] {
+  if (facts.accelerator === "kvm") {
+    // `arch-capabilities` aborts QEMU on hosts whose KVM refuses its MSR.
+    return ["-accel", `kvm,device=/dev/fdset/${descriptorOf(files, "kvm")}`, "-cpu", "host,arch-capabilities=off"];
+  }
+  return ["-accel", `tcg,thread=multi,tb-size=${facts.tbSizeMib}`, "-cpu", "max,la57=off"];
 }
 
 function portArgs(spec: VmSpec): string[] {
-  if (spec.ports.length === 0) return [];
-  const paths = vmPaths(spec.directory);
+  const ports = spec.ports.flatMap((name, index) => [
+    ...["-chardev", `socket,id=port${index},path=${portSocket(index)},server=on,wait=off`],
+    ...["-device", `virtserialport,chardev=port${index},name=${name},nr=${index + 1}`],
+  ]);
+  return ["-device", "virtio-serial-device", ...ports];
+}
+
+function diskArgs(spec: VmSpec): string[] {
+  return spec.disks.flatMap((disk, index) => {
+    const common = `read-only=${disk.readOnly ? "on" : "off"},discard=unmap`;
+    return [
+      ...["-blockdev", `driver=file,node-name=file${index},filename=/dev/fdset/${FILE_DESCRIPTOR_BASE + index},${common}`],
+      ...["-blockdev", `driver=raw,node-name=disk${index},file=file${index},${common}`],
+      ...["-device", `virtio-blk-device,drive=disk${index},serial=${disk.serial}`],
+    ];
+  });
+}
+
+function nicArgs(spec: VmSpec): string[] {
+  return spec.nics.flatMap((nic, index) => [
+    ...["-netdev", `tap,id=net${index},ifname=${nic.tap},script=no,downscript=no`],
+    ...["-device", `virtio-net-device,netdev=net${index},mac=${nic.mac}`],
+  ]);
+}
+
+function bootArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]): string[] {
+  if (spec.memory.kind === "snapshot") return ["-incoming", "defer"];
   return [
-    ...["-device", "virtio-serial-device"],
-    ...spec.ports.flatMap((name, index) => [
-      ...["-chardev", `socket,id=port${index},path=${escape(paths.port(index))},server=on,wait=off`],
-      ...["-device", `virtserialport,chardev=port${index},name=${name}`],
-    ]),
+    ...["-kernel", `/proc/self/fd/${descriptorOf(files, "kernel")}`, "-initrd", `/proc/self/fd/${descriptorOf(files, "initrd")}`],
+    ...["-append", [spec.kernel.commandLine, ...facts.kernelArguments].join(" ")],
   ];
 }
 
-/** QEMU's option parser ends a value at a comma unless it is doubled. */
-function escape(value: string): string {
-  return value.replaceAll(",", ",,");
+function descriptorOf(files: readonly VmFile[], role: VmFile["role"]): number {
+  const index = files.findIndex((file) => file.role === role);
+  assert(index >= 0, `the VM has no ${role} file`);
+  return FILE_DESCRIPTOR_BASE + index;
 }

@@ -1,116 +1,196 @@
 /**
- * A cgroup of its own for every VM process, with limits: memory (guest RAM and what QEMU itself
- * needs) and number of threads. Version 2 where the host delegates its controllers, else
- * version 1, else none, which is said once by the driver.
+ * A control group per VM: version 2 where the host offers its controllers, else version 1 below
+ * the daemon's own groups, else none. Planning is pure; making and removing is thin.
+ *
+ * Version 2 groups lie below one group at the root of the hierarchy, because a group that holds
+ * processes (the daemon's) cannot hand controllers to its children, and because a service
+ * manager ends everything below a service's own group, which VMs must survive.
  */
 import fs from "node:fs/promises";
 import path from "node:path";
-import { ignore, sleep } from "@sprited/base";
+import { ignore, type Logger, waitFor } from "@sprited/base";
+import type { VmShape } from "../vmm.ts";
+import { findText } from "./record.ts";
 
-/** What QEMU may use beside the guest's RAM, MiB: translated code, device buffers, page tables. */
-const OVERHEAD_MIB = 512;
-const THREADS_MAX = 256;
-/** A cgroup is removable only when its last process is reaped; tries and pause, ms. */
-const REMOVE_TRIES = 50;
-const REMOVE_EVERY_MS = 20;
+/** Host memory a VMM may use beside its guest's RAM and its cache of translated code, MiB: program, queues, page cache of its disks. */
+const MEMORY_OVERHEAD_MIB = 256;
+/** Processes and threads of one VMM: vCPUs, I/O workers. */
+const PIDS_BASE = 128;
+/** Longest wait for a group to become empty after its process ended, ms. */
+const REMOVE_TIMEOUT_MS = 5_000;
 
-export type CgroupVersion = { kind: "v2"; root: string } | { kind: "v1"; root: string; controllers: string[] } | { kind: "none"; reason: string };
+type Controller = "memory" | "pids" | "cpu";
+const CONTROLLERS: readonly Controller[] = ["memory", "pids", "cpu"];
 
-export interface CgroupPlan {
-  /** Directories to make. */
-  directories: string[];
-  /** Files to write after that. A limit the host does not offer may fail. */
-  limits: { file: string; value: string }[];
-  /** Files into which the process writes its own pid before it becomes the VMM. */
-  procs: string[];
+/** What the host offers. `directories` of version 1: where groups may be made, per controller. */
+export type CgroupHierarchy =
+  | { kind: "v2"; mount: string }
+  | { kind: "v1"; directories: Partial<Record<Controller, string>> }
+  | { kind: "none"; reason: string };
+
+export interface CgroupLimits {
+  memoryBytes: number;
+  pids: number;
+  /** 1 to 10000; 100 is a group's usual share. */
+  cpuWeight: number;
 }
 
-/** What a VM's cgroup consists of. Pure. */
-export function planCgroup(version: CgroupVersion, incarnation: string, memoryMib: number): CgroupPlan {
-  const name = path.join("sprited", incarnation);
-  const memory = String((memoryMib + OVERHEAD_MIB) * 1024 * 1024);
-  if (version.kind === "none") return { directories: [], limits: [], procs: [] };
-  if (version.kind === "v2") {
-    const directory = path.join(version.root, name);
-    return {
-      directories: [directory],
-      limits: [
-        { file: path.join(directory, "memory.max"), value: memory },
-        { file: path.join(directory, "memory.swap.max"), value: "0" },
-        { file: path.join(directory, "pids.max"), value: String(THREADS_MAX) },
-      ],
-      procs: [path.join(directory, "cgroup.procs")],
-    };
-  }
-  const at = (controller: string): string => path.join(version.root, controller, name);
+/** Groups of one VM and the limits to write, in order. */
+export interface CgroupPlan {
+  groups: { path: string; limits: { file: string; value: string }[] }[];
+}
+
+export function vmLimits(shape: VmShape, extraMib: number): CgroupLimits {
   return {
-    directories: version.controllers.map(at),
-    limits: [
-      ...(version.controllers.includes("memory") ? [{ file: path.join(at("memory"), "memory.limit_in_bytes"), value: memory }] : []),
-      ...(version.controllers.includes("pids") ? [{ file: path.join(at("pids"), "pids.max"), value: String(THREADS_MAX) }] : []),
-    ],
-    procs: version.controllers.map((controller) => path.join(at(controller), "cgroup.procs")),
+    memoryBytes: (shape.memoryMib + MEMORY_OVERHEAD_MIB + extraMib) * 1024 * 1024,
+    pids: PIDS_BASE + shape.cpus * 4,
+    cpuWeight: Math.min(10_000, 100 * shape.cpus),
   };
 }
 
-/** Which cgroups this host lets us use; `root` is where they are mounted. */
-export async function findCgroups(root = "/sys/fs/cgroup"): Promise<CgroupVersion> {
-  const available = await read(path.join(root, "cgroup.controllers"));
-  if (available !== undefined) {
-    if (!available.split(/\s+/).includes("memory")) return { kind: "none", reason: "the memory controller is not delegated" };
-    return (await enableV2(root)) ? { kind: "v2", root } : { kind: "none", reason: "cgroups cannot be written" };
+/** Finds the hierarchy in the texts of /proc/self/mountinfo and /proc/self/cgroup. `controllers` is cgroup.controllers of the version 2 mount. Pure. */
+export function findHierarchy(input: { mountinfo: string; selfCgroup: string; controllers: string }): CgroupHierarchy {
+  const mounts = parseMounts(input.mountinfo);
+  const v2 = mounts.find((mount) => mount.type === "cgroup2");
+  const offered = input.controllers.split(/\s+/);
+  if (v2 && CONTROLLERS.every((controller) => offered.includes(controller))) return { kind: "v2", mount: v2.mountPoint };
+  const directories: Partial<Record<Controller, string>> = {};
+  for (const controller of CONTROLLERS) {
+    const mount = mounts.find((candidate) => candidate.type === "cgroup" && candidate.options.includes(controller));
+    const own = ownGroup(input.selfCgroup, controller);
+    if (mount && own !== undefined) directories[controller] = path.join(mount.mountPoint, relativeGroup(mount.root, own));
   }
-  const controllers: string[] = [];
-  for (const controller of ["memory", "pids", "cpu"]) {
-    const made = await fs.mkdir(path.join(root, controller, "sprited"), { recursive: true }).then(
-      () => true,
-      () => false,
-    );
-    if (made && (await read(path.join(root, controller, "sprited", "cgroup.procs"))) !== undefined) controllers.push(controller);
-  }
-  return controllers.length > 0 ? { kind: "v1", root, controllers } : { kind: "none", reason: "no cgroup controller is writable" };
+  if (Object.keys(directories).length > 0) return { kind: "v1", directories };
+  return { kind: "none", reason: "this host offers no control groups" };
 }
 
-async function enableV2(root: string): Promise<boolean> {
-  const base = path.join(root, "sprited");
+/** The groups of one VM; `name` must be unique on the host. Pure. */
+export function planCgroup(hierarchy: CgroupHierarchy, name: string, limits: CgroupLimits): CgroupPlan {
+  if (hierarchy.kind === "none") return { groups: [] };
+  if (hierarchy.kind === "v2") {
+    const values = [
+      { file: "memory.max", value: String(limits.memoryBytes) },
+      { file: "memory.oom.group", value: "1" },
+      { file: "pids.max", value: String(limits.pids) },
+      { file: "cpu.weight", value: String(limits.cpuWeight) },
+    ];
+    return { groups: [{ path: path.join(v2Parent(hierarchy.mount), name), limits: values }] };
+  }
+  const values: Record<Controller, { file: string; value: string }> = {
+    memory: { file: "memory.limit_in_bytes", value: String(limits.memoryBytes) },
+    pids: { file: "pids.max", value: String(limits.pids) },
+    // Version 1 counts shares of 1024 where version 2 has a weight of 100.
+    cpu: { file: "cpu.shares", value: String(Math.max(2, Math.round((limits.cpuWeight * 1024) / 100))) },
+  };
+  const paths = new Map<string, CgroupPlan["groups"][number]>();
+  for (const controller of CONTROLLERS) {
+    const directory = hierarchy.directories[controller];
+    if (directory === undefined) continue;
+    const group = paths.get(directory) ?? { path: path.join(directory, `sprited-${name}`), limits: [] };
+    group.limits.push(values[controller]);
+    paths.set(directory, group);
+  }
+  return { groups: [...paths.values()] };
+}
+
+function v2Parent(mount: string): string {
+  return path.join(mount, "sprited");
+}
+
+/** What this host lets this process use. Never throws: without groups VMs run unlimited, and that is said once. */
+export async function openCgroups(logger: Logger): Promise<CgroupHierarchy> {
   try {
-    await fs.mkdir(base, { recursive: true });
-    for (const directory of [root, base]) {
-      await fs.writeFile(path.join(directory, "cgroup.subtree_control"), "+memory +pids +cpu").catch(ignore("it may be enabled already, or busy; the limits tell"));
-    }
-    return (await read(path.join(base, "cgroup.subtree_control")))?.includes("memory") ?? false;
-  } catch {
-    return false;
+    const mountinfo = (await findText("/proc/self/mountinfo")) ?? "";
+    const mount = parseMounts(mountinfo).find((candidate) => candidate.type === "cgroup2")?.mountPoint;
+    const controllers = mount === undefined ? "" : ((await findText(path.join(mount, "cgroup.controllers"))) ?? "");
+    const hierarchy = findHierarchy({ mountinfo, selfCgroup: (await findText("/proc/self/cgroup")) ?? "", controllers });
+    if (hierarchy.kind === "v2") await openV2(hierarchy.mount);
+    if (hierarchy.kind === "v1") await tryV1(hierarchy.directories);
+    if (hierarchy.kind === "none") sayNone(logger, hierarchy.reason);
+    return hierarchy;
+  } catch (error) {
+    const reason = "this process may not make control groups";
+    sayNone(logger, reason, error);
+    return { kind: "none", reason };
   }
 }
 
-/** Makes it. What the host does not offer is left out. */
-export async function makeCgroup(plan: CgroupPlan): Promise<void> {
-  for (const directory of plan.directories) await fs.mkdir(directory, { recursive: true });
-  for (const { file, value } of plan.limits) await fs.writeFile(file, value).catch(ignore("a controller without this limit confines less"));
+function sayNone(logger: Logger, reason: string, err?: unknown): void {
+  logger.warn({ event: "vmm.cgroup", outcome: "none", reason, ...(err === undefined ? {} : { err }) }, "VMs run without limits of their own on host memory, processes and CPU share");
 }
 
-/** Removes it; its processes must have ended. */
-export async function removeCgroup(directories: readonly string[]): Promise<void> {
-  for (const directory of directories) {
-    for (let attempt = 1; ; attempt += 1) {
+async function openV2(mount: string): Promise<void> {
+  const enable = CONTROLLERS.map((controller) => `+${controller}`).join(" ");
+  await fs.writeFile(path.join(mount, "cgroup.subtree_control"), enable);
+  await fs.mkdir(v2Parent(mount), { recursive: true });
+  await fs.writeFile(path.join(v2Parent(mount), "cgroup.subtree_control"), enable);
+}
+
+async function tryV1(directories: Partial<Record<Controller, string>>): Promise<void> {
+  for (const directory of Object.values(directories)) {
+    const trial = path.join(directory, `sprited-trial-${process.pid}`);
+    await fs.mkdir(trial);
+    await fs.rmdir(trial);
+  }
+}
+
+/** Makes the groups of a plan with their limits; leaves none behind when one fails. */
+export async function createCgroup(plan: CgroupPlan): Promise<void> {
+  try {
+    for (const group of plan.groups) {
+      await fs.mkdir(group.path, { recursive: true });
+      for (const limit of group.limits) await fs.writeFile(path.join(group.path, limit.file), limit.value);
+    }
+  } catch (error) {
+    await removeCgroup(plan.groups.map((group) => group.path)).catch(ignore("the first failure tells more"));
+    throw error;
+  }
+}
+
+/** Removes groups once their processes are gone. Missing is fine. Throws `DeadlineError`. */
+export async function removeCgroup(paths: readonly string[]): Promise<void> {
+  for (const group of paths) {
+    await waitFor("an empty control group", { timeoutMs: REMOVE_TIMEOUT_MS }, async () => {
       try {
-        await fs.rmdir(directory);
-        break;
+        await fs.rmdir(group);
+        return true;
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
-        if (code === "ENOENT") break;
-        if (code !== "EBUSY" || attempt === REMOVE_TRIES) throw error;
-        await sleep(REMOVE_EVERY_MS);
+        if (code === "ENOENT") return true;
+        // A killed process leaves its group a little after it can be seen no more.
+        if (code === "EBUSY" || code === "ENOTEMPTY") return false;
+        throw error;
       }
-    }
+    });
   }
 }
 
-async function read(file: string): Promise<string | undefined> {
-  try {
-    return await fs.readFile(file, "utf8");
-  } catch {
-    return undefined;
+interface Mount {
+  root: string;
+  mountPoint: string;
+  type: string;
+  options: string[];
+}
+
+function parseMounts(mountinfo: string): Mount[] {
+  return mountinfo.split("\n").flatMap((line) => {
+    const [left, right] = line.split(" - ");
+    const [, , , root, mountPoint] = (left ?? "").split(" ");
+    const [type, , options] = (right ?? "").split(" ");
+    return root && mountPoint && type ? [{ root, mountPoint, type, options: (options ?? "").split(",") }] : [];
+  });
+}
+
+function ownGroup(selfCgroup: string, controller: Controller): string | undefined {
+  for (const line of selfCgroup.split("\n")) {
+    const [, controllers, group] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    if (controllers?.split(",").includes(controller)) return group;
   }
+  return undefined;
+}
+
+/** In a container the mount may begin below the hierarchy's root. */
+function relativeGroup(mountRoot: string, group: string): string {
+  const relative = path.relative(mountRoot, group);
+  return relative.startsWith("..") ? "" : relative;
 }

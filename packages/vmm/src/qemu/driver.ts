@@ -1,164 +1,208 @@
 /**
- * The QEMU driver: starts VMs cold or from a memory snapshot, finds them again, and says what
- * the host lacks. Order of a start: directory → cgroup → process → control socket → state → run;
- * a failure gives all of it back in reverse.
+ * The QEMU driver: starts VMs cold or from memory snapshots, and finds them again.
+ *
+ * Start of a VM: directory, groups and files are prepared; the launcher becomes QEMU; the moment
+ * its control socket accepts, the incoming state is named in one write without waiting for
+ * replies in between; the guest runs when QEMU announces it. Every failure takes back everything.
  */
 import fs from "node:fs/promises";
-import path from "node:path";
-import { type Logger, Scope } from "@sprited/base";
-import { z } from "zod";
+import { ignore, type Logger, Scope } from "@sprited/base";
 import { VmmError } from "../errors.ts";
-import type { MemorySnapshot, VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
-import { type AcceleratorKind, qemuArgs, type QemuProgram, vmPaths } from "./args.ts";
-import { type CgroupVersion, findCgroups, makeCgroup, planCgroup, removeCgroup } from "./cgroup.ts";
-import { launch } from "./launch.ts";
-import { lastLines, QemuProcess } from "./process.ts";
-import { QmpClient } from "./qmp.ts";
-import { identify, isAlive, readRecord, writeRecord } from "./record.ts";
+import type { VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
+import { type AcceleratorKind, CONTROL_SOCKET, incomingUri, planFiles, qemuArgs, type QemuProgram } from "./args.ts";
+import { type CgroupHierarchy, createCgroup, openCgroups, planCgroup, removeCgroup, vmLimits } from "./cgroup.ts";
+import { QemuControl } from "./control.ts";
+import { openVmFiles, removeFreshRam } from "./files.ts";
+import { isAlive, launch, logTail, parseIdentity, ProcessWatch, watchLaunched } from "./process.ts";
+import { createVmDirectory, findRecord, findText, type VmPaths, vmPaths, type VmRecord, writeRecord } from "./record.ts";
+import { unusable, verifySnapshot } from "./snapshot.ts";
+import { measureTscKhz } from "./tsc.ts";
+import { buildName, requireVersion } from "./version.ts";
+import { migrationEnd, MIGRATION_CAPABILITIES, QemuVm } from "./vm.ts";
 
-/** From spawn to a control socket that answers, ms; programs are paged in the first time. */
-const CONTROL_TIMEOUT_MS = 30_000;
-/** Loading of device state, ms. */
-const INCOMING_TIMEOUT_MS = 30_000;
+/** Longest start until the guest's vCPUs run, ms; a host that starts many at once under emulation is slow. */
+const START_TIMEOUT_MS = 60_000;
+/** Default cache of translated code under TCG, MiB; QEMU's own default of 1 GiB costs that much memory per VM. */
+const TB_SIZE_MIB = 64;
 
 export interface QemuDriverOptions {
   program: QemuProgram;
-  /** First line of `--version`. */
+  /** What the program prints for `--version`. */
   version: string;
   accelerator: { kind: AcceleratorKind; reason: string };
-  tbSizeMib: number;
+  /** Cache of translated code per VM under TCG, MiB. */
+  tbSizeMib?: number;
   logger: Logger;
 }
 
+/** Opens the driver. Throws `vmm_unavailable` when the program is too old. */
 export async function openQemuDriver(options: QemuDriverOptions): Promise<VmmDriver> {
-  const cgroups = process.getuid?.() === 0 ? await findCgroups() : ({ kind: "none", reason: "not root" } as const);
-  if (cgroups.kind === "none") options.logger.warn({ event: "cgroup", reason: cgroups.reason }, "VM processes run without cgroup limits");
-  const build = `${options.version}; microvm; ${options.accelerator.kind}`;
-  return {
-    name: "qemu",
-    build,
-    accelerator: options.accelerator,
-    start: (spec, call) => startVm({ ...options, build, cgroups }, spec, call?.signal),
-    adopt: (directory) => adoptVm({ ...options, build, cgroups }, directory),
-  };
+  const build = await buildName(requireVersion(options.version), options.accelerator.kind);
+  return new QemuDriver({ ...options, build, cgroups: await openCgroups(options.logger) });
 }
 
-type Context = QemuDriverOptions & { build: string; cgroups: CgroupVersion };
+class QemuDriver implements VmmDriver {
+  readonly name = "qemu";
+  readonly build: string;
+  readonly accelerator: { kind: AcceleratorKind; reason: string };
+  readonly #options: QemuDriverOptions;
+  readonly #cgroups: CgroupHierarchy;
+  readonly #tbSizeMib: number;
+  readonly #live = new Set<QemuVm>();
+  #tscKhz: Promise<number | undefined> | undefined;
 
-async function startVm(context: Context, spec: VmSpec, signal: AbortSignal | undefined): Promise<VmProcess> {
-  if (spec.memory.kind === "snapshot") await requireUsable(spec.memory.snapshot, spec, context.build);
-  signal?.throwIfAborted();
-  await using scope = new Scope(`VM ${spec.incarnation}`);
-  await fs.mkdir(spec.directory, { recursive: true, mode: 0o700 });
-  scope.defer("directory", () => fs.rm(spec.directory, { recursive: true, force: true }));
-  if (spec.jail) await fs.chown(spec.directory, spec.jail.uid, spec.jail.gid);
-  if (spec.memory.kind === "fresh") await prepareRam(spec.memory.path, spec);
-  const cgroup = planCgroup(context.cgroups, spec.incarnation, spec.shape.memoryMib);
-  scope.defer("cgroup", () => removeCgroup(cgroup.directories));
-  await makeCgroup(cgroup);
-  const paths = vmPaths(spec.directory);
-  const { kind } = context.accelerator;
-  const { pid, exited } = await launch({
-    program: context.program.path,
-    args: qemuArgs({ spec, program: context.program, accelerator: kind, tbSizeMib: context.tbSizeMib }),
-    cgroupProcs: cgroup.procs,
-    jail: spec.jail,
-    logPath: paths.log,
-  });
-  let ended = false;
-  void exited.then(() => {
-    ended = true;
-  });
-  scope.defer("process", async () => {
-    if (!ended) process.kill(pid, "SIGKILL");
-    await exited;
-  });
-  try {
-    const identity = await identify(pid);
-    if (!identity) throw new VmmError("vmm_exited_early", "the VMM ended at once");
-    await writeRecord(spec.directory, { identity, spec, cgroups: cgroup.directories });
-    const qmp = await QmpClient.open(paths.control, { timeoutMs: CONTROL_TIMEOUT_MS, signal, stillStarting: () => !ended });
-    scope.use("control socket", qmp);
-    await run(qmp, spec, signal);
-    const vm = new QemuProcess({ spec, identity, qmp, cgroups: cgroup.directories, build: context.build, logger: context.logger });
-    scope.move();
-    return vm;
-  } catch (error) {
-    const detail = await lastLines(paths.log);
-    if (error instanceof VmmError && detail !== "") throw new VmmError(error.code, error.message, { cause: new Error(detail, { cause: error }) });
-    throw error;
+  constructor(options: QemuDriverOptions & { build: string; cgroups: CgroupHierarchy }) {
+    this.build = options.build;
+    this.accelerator = options.accelerator;
+    this.#options = options;
+    this.#cgroups = options.cgroups;
+    this.#tbSizeMib = options.tbSizeMib ?? TB_SIZE_MIB;
   }
-}
 
-/** Loads the device state if there is one, then lets the vCPUs run. */
-async function run(qmp: QmpClient, spec: VmSpec, signal: AbortSignal | undefined): Promise<void> {
-  const call = { timeoutMs: INCOMING_TIMEOUT_MS, signal };
-  const ignoreShared = { capabilities: [{ capability: "x-ignore-shared", state: true }, { capability: "events", state: true }] };
-  const sent = [qmp.execute("migrate-set-capabilities", ignoreShared, call)];
-  if (spec.memory.kind === "snapshot") {
-    const loaded = incomingLoaded(qmp);
-    sent.push(qmp.execute("migrate-incoming", { uri: `file:${spec.memory.snapshot.statePath}` }, call));
-    await Promise.all(sent);
-    await Promise.race([loaded, qmp.closed.then(() => Promise.reject(new VmmError("vmm_snapshot_unusable", "the VMM could not load the memory snapshot")))]);
-  } else await Promise.all(sent);
-  await qmp.execute("cont", undefined, call);
-}
-
-const migrationEvent = z.object({ status: z.string() });
-
-/** Resolves when the incoming state is in place. */
-function incomingLoaded(qmp: QmpClient): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = qmp.onEvent((name, data) => {
-      if (name !== "MIGRATION") return;
-      const { status } = migrationEvent.parse(data);
-      if (status === "completed") resolve();
-      else if (status === "failed") reject(new VmmError("vmm_snapshot_unusable", "the VMM refused the memory snapshot"));
-      else return;
-      stop();
-    });
-  });
-}
-
-/** Throws `vmm_snapshot_unusable` unless the snapshot fits this build and shape and its files are whole. */
-async function requireUsable(snapshot: MemorySnapshot, spec: VmSpec, build: string): Promise<void> {
-  const refuse = (why: string, cause?: unknown): never => {
-    throw new VmmError("vmm_snapshot_unusable", `the memory snapshot ${why}`, { cause });
-  };
-  if (snapshot.build !== build) refuse(`was made by ${snapshot.build}, this is ${build}`);
-  if (snapshot.shape.cpus !== spec.shape.cpus || snapshot.shape.memoryMib !== spec.shape.memoryMib) refuse("is of a VM of another size");
-  try {
-    const [ram, state] = await Promise.all([fs.stat(snapshot.ramPath), fs.stat(snapshot.statePath)]);
-    if (ram.size !== spec.shape.memoryMib * 1024 * 1024) refuse("has a RAM file of the wrong size");
-    if (state.size === 0) refuse("has no device state");
-  } catch (error) {
-    if (error instanceof VmmError) throw error;
-    refuse("has lost a file", error);
-  }
-}
-
-/** The file that becomes the RAM, owned by whoever runs the VMM. */
-async function prepareRam(file: string, spec: VmSpec): Promise<void> {
-  await fs.mkdir(path.dirname(file), { recursive: true });
-  await using handle = await fs.open(file, "w", 0o600);
-  await handle.truncate(spec.shape.memoryMib * 1024 * 1024);
-  if (spec.jail) await handle.chown(spec.jail.uid, spec.jail.gid);
-}
-
-async function adoptVm(context: Context, directory: string): Promise<VmProcess | undefined> {
-  const record = await readRecord(directory);
-  if (!record) return undefined;
-  const { identity, spec, cgroups } = record;
-  if (await isAlive(identity)) {
+  async start(spec: VmSpec, options: { signal?: AbortSignal } = {}): Promise<VmProcess> {
+    const deadline = AbortSignal.timeout(START_TIMEOUT_MS);
+    // Not raced against the deadline: a start that is called off ends when all of it is taken back.
     try {
-      const qmp = await QmpClient.open(vmPaths(directory).control, { timeoutMs: CONTROL_TIMEOUT_MS, stillStarting: () => false });
-      return new QemuProcess({ spec, identity, qmp, cgroups, build: context.build, logger: context.logger });
+      return await this.#start(spec, options.signal ? AbortSignal.any([options.signal, deadline]) : deadline);
     } catch (error) {
-      context.logger.warn({ event: "vm.adopt", outcome: "failed", incarnation: spec.incarnation, err: error }, "a VM cannot be taken over, ending it");
-      process.kill(identity.pid, "SIGKILL");
+      options.signal?.throwIfAborted();
+      if (!deadline.aborted) throw error;
+      throw new VmmError("vmm_timeout", "the VM did not start in time", { cause: error });
     }
   }
-  await removeCgroup(cgroups);
-  await fs.rm(directory, { recursive: true, force: true });
-  return undefined;
+
+  async adopt(directory: string): Promise<VmProcess | undefined> {
+    const paths = vmPaths(directory);
+    const record = await findRecord(paths);
+    const identity = parseIdentity(await findText(paths.process));
+    const isRunning = identity !== undefined && (await isAlive(identity));
+    if (isRunning && record) {
+      const watch = new ProcessWatch(identity, { logPath: paths.log });
+      return this.#manage({ build: record.build, cgroups: record.cgroups, spec: { ...record.spec, directory } }, paths, watch, controlOf(paths, watch));
+    }
+    if (isRunning) {
+      const watch = new ProcessWatch(identity, { logPath: paths.log });
+      await watch.kill();
+    }
+    await fs.rm(directory, { recursive: true, force: true });
+    await removeCgroup(record?.cgroups ?? []);
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    for (const vm of this.#live) vm.detach();
+    this.#live.clear();
+  }
+
+  async #start(spec: VmSpec, signal: AbortSignal): Promise<VmProcess> {
+    signal.throwIfAborted();
+    const steps = new StepTimes();
+    await using scope = new Scope(`start of VM ${spec.incarnation}`);
+    const paths = vmPaths(spec.directory);
+    const kernelArguments = spec.memory.kind === "fresh" ? await this.#kernelArguments(signal) : [];
+    const facts = { dataPaths: this.#options.program.dataPaths, accelerator: this.accelerator.kind, tbSizeMib: this.#tbSizeMib, kernelArguments };
+    const args = qemuArgs(spec, facts);
+    const plan = planCgroup(this.#cgroups, spec.incarnation, vmLimits(spec.shape, this.#tbSizeMib));
+    const cgroups = plan.groups.map((group) => group.path);
+    if (spec.memory.kind === "snapshot") await verifySnapshot(spec.memory.snapshot, { build: this.build, shape: spec.shape });
+    await createVmDirectory(paths, spec.jail);
+    scope.defer("VM directory", () => fs.rm(paths.directory, { recursive: true, force: true }));
+    const record: VmRecord = { build: this.build, cgroups, spec };
+    await Promise.all([writeRecord(paths, record), createCgroup(plan)]);
+    scope.defer("control groups", () => removeCgroup(cgroups));
+    steps.mark("prepared");
+
+    const watch = await this.#launch(record, paths, { args, signal, scope });
+    steps.mark("launched");
+    const control = controlOf(paths, watch);
+    scope.defer("control session", () => control.close());
+    const ended = new AbortController();
+    void watch.ended.then(() => ended.abort(new VmmError("vmm_exited_early", "QEMU ended before its guest ran")));
+    try {
+      await this.#run(spec, control, AbortSignal.any([signal, ended.signal]), steps);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw ended.signal.aborted ? await this.#explainEnd(paths, spec, ended.signal.reason) : error;
+    }
+    this.#options.logger.debug({ event: "vmm.start", outcome: "ok", incarnation: spec.incarnation, memory: spec.memory.kind, pid: watch.identity.pid, stepMs: steps.all }, "VM runs");
+    const vm = this.#manage(record, paths, watch, control);
+    scope.move();
+    return vm;
+  }
+
+  /** The launcher with every file open, until it has said who it is. */
+  async #launch(record: VmRecord, paths: VmPaths, context: { args: string[]; signal: AbortSignal; scope: Scope }): Promise<ProcessWatch> {
+    const { spec } = record;
+    const { signal, scope } = context;
+    if (spec.memory.kind === "fresh") scope.defer("RAM file", () => removeFreshRam(spec));
+    await using files = await openVmFiles(planFiles(spec, this.accelerator.kind), spec);
+    await using log = await fs.open(paths.log, "a", 0o600);
+    signal.throwIfAborted();
+    const plan = { program: this.#options.program.path, args: context.args, jail: spec.jail, cgroups: record.cgroups, identityPath: paths.process };
+    const child = await launch(plan, { directory: paths.jail, log: log.fd, files: files.descriptors });
+    return await watchLaunched(child, paths, { signal, scope });
+  }
+
+  /** Connects, hands over the state of a snapshot, and resolves when the vCPUs run. */
+  async #run(spec: VmSpec, control: QemuControl, signal: AbortSignal, steps: StepTimes): Promise<void> {
+    await control.open({ timeoutMs: START_TIMEOUT_MS, signal });
+    steps.mark("connected");
+    if (spec.memory.kind === "fresh") {
+      // QEMU answers once its machine is made, and starts the vCPUs in the same step.
+      await control.execute("query-status", undefined, { signal, timeoutMs: START_TIMEOUT_MS });
+      steps.mark("running");
+      return;
+    }
+    const running = control.next((event) => (event.event === "RESUME" ? "running" : migrationEnd(event) === "failed" ? "failed" : undefined), signal);
+    running.catch(ignore("reported by the commands"));
+    await Promise.all([
+      control.execute("migrate-set-capabilities", MIGRATION_CAPABILITIES, { signal, timeoutMs: START_TIMEOUT_MS }),
+      control.execute("migrate-incoming", { uri: incomingUri(planFiles(spec, this.accelerator.kind)) }, { signal, timeoutMs: START_TIMEOUT_MS }),
+    ]);
+    steps.mark("incoming");
+    if ((await running) === "failed") throw unusable("QEMU refused its device state");
+    steps.mark("running");
+  }
+
+  async #explainEnd(paths: VmPaths, spec: VmSpec, early: unknown): Promise<unknown> {
+    const log = await logTail(paths.log, 4_096);
+    if (spec.memory.kind === "snapshot" && /load of migration failed|error while loading state/.test(log)) {
+      return unusable("QEMU refused its device state", new Error(log));
+    }
+    return early instanceof VmmError ? new VmmError(early.code, early.message, { cause: new Error(log) }) : early;
+  }
+
+  /** Under TCG a guest on a busy host cannot measure its clock and never boots; it is told. */
+  async #kernelArguments(signal: AbortSignal): Promise<string[]> {
+    if (this.accelerator.kind !== "tcg") return [];
+    this.#tscKhz ??= measureTscKhz(this.#options.program, { logger: this.#options.logger }).catch((error: unknown) => {
+      this.#tscKhz = undefined;
+      throw error;
+    });
+    const khz = await this.#tscKhz;
+    signal.throwIfAborted();
+    return khz === undefined ? [] : [`tsc_early_khz=${khz}`];
+  }
+
+  #manage(record: VmRecord, paths: VmPaths, watch: ProcessWatch, control: QemuControl): QemuVm {
+    const vm = new QemuVm({ record, paths, watch, control });
+    this.#live.add(vm);
+    void vm.exited.then(() => this.#live.delete(vm));
+    control.open().catch(ignore("opened again when needed"));
+    return vm;
+  }
+}
+
+function controlOf(paths: VmPaths, watch: ProcessWatch): QemuControl {
+  return new QemuControl(`${paths.jail}/${CONTROL_SOCKET}`, () => watch.expectEnd());
+}
+
+/** How long the steps of a start took, ms since its begin. */
+class StepTimes {
+  readonly all: Record<string, number> = {};
+  readonly #startMs = performance.now();
+
+  mark(step: string): void {
+    this.all[step] = Math.round((performance.now() - this.#startMs) * 10) / 10;
+  }
 }

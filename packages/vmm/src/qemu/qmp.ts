@@ -1,159 +1,212 @@
 /**
- * QMP: QEMU's control socket, JSON objects a line each. One command at a time; events are
- * handed out as they come. Everything read is validated and bounded: a VMM that is taken over
- * must not take the daemon with it.
+ * Client of QEMU's control protocol: JSON objects, one a line. A session is one connection;
+ * commands may be sent without waiting for each other, replies are matched by id.
+ *
+ * The peer is not trusted: lines are bounded and validated, and a violation ends the session
+ * with `vmm_control`.
  */
+import { once } from "node:events";
+import fs from "node:fs/promises";
 import net from "node:net";
+import path from "node:path";
+import type { Duplex } from "node:stream";
 import { DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
 import { z } from "zod";
 import { VmmError } from "../errors.ts";
 
-/** Longest line taken, bytes. */
-export const QMP_LINE_BYTES_MAX = 1024 * 1024;
-/** Pause between two tries to connect, ms. */
-const CONNECT_EVERY_MS = 3;
+/** Longest line that is read, bytes: the console's ring buffer as an escaped string fits. */
+export const QMP_LINE_BYTES_MAX = 1_048_576;
+/** Default limit of one command, ms. */
+const COMMAND_TIMEOUT_MS = 15_000;
+/** How often a socket that is not there yet is tried, ms. */
+const CONNECT_EVERY_MS = 1;
+/** Longest address of a unix socket, bytes; Linux ends it with a zero. */
+const SOCKET_PATH_BYTES_MAX = 107;
 
 const message = z.union([
-  z.object({ QMP: z.unknown() }).transform(() => ({ kind: "greeting" as const })),
-  z.object({ event: z.string(), data: z.unknown().optional() }).transform((event) => ({ kind: "event" as const, name: event.event, data: event.data })),
-  z.object({ return: z.unknown() }).transform((reply) => ({ kind: "return" as const, value: reply.return })),
-  z
-    .object({ error: z.object({ class: z.string(), desc: z.string() }) })
-    .transform((reply) => ({ kind: "error" as const, description: reply.error.desc.slice(0, 1000) })),
+  z.object({ QMP: z.looseObject({}) }),
+  z.object({ return: z.unknown(), id: z.int().optional() }),
+  z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: z.int().optional() }),
+  z.object({ event: z.string(), data: z.record(z.string(), z.unknown()).optional() }),
 ]);
+/** One message of the peer. */
 export type QmpMessage = z.infer<typeof message>;
 
-/** Cuts a byte stream into messages, whatever the chunks. Throws `VmmError` `vmm_control` on garbage. */
-export class QmpDecoder {
-  #pending = "";
-
-  *push(chunk: string): Generator<QmpMessage> {
-    this.#pending += chunk;
-    for (let end = this.#pending.indexOf("\n"); end >= 0; end = this.#pending.indexOf("\n")) {
-      const line = this.#pending.slice(0, end).trim();
-      this.#pending = this.#pending.slice(end + 1);
-      if (line !== "") yield decodeLine(line);
-    }
-    if (this.#pending.length > QMP_LINE_BYTES_MAX) throw new VmmError("vmm_control", "the VMM's control socket sent an endless line");
-  }
+/** An event of the peer. */
+export interface QmpEvent {
+  event: string;
+  data: Record<string, unknown>;
 }
 
-function decodeLine(line: string): QmpMessage {
-  let json: unknown;
+/** Parses one line; throws `vmm_control` when it is not a message. */
+export function parseMessage(line: string): QmpMessage {
+  let value: unknown;
   try {
-    json = JSON.parse(line);
+    value = JSON.parse(line);
   } catch (cause) {
-    throw new VmmError("vmm_control", "the VMM's control socket sent something that is not JSON", { cause });
+    throw new VmmError("vmm_control", "the control socket sent a line that is not JSON", { cause });
   }
-  const parsed = message.safeParse(json);
-  if (!parsed.success) throw new VmmError("vmm_control", "the VMM's control socket sent an unknown message", { cause: parsed.error });
+  const parsed = message.safeParse(value);
+  if (!parsed.success) throw new VmmError("vmm_control", "the control socket sent an unknown message", { cause: parsed.error });
   return parsed.data;
 }
 
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
+/** Cuts a byte stream into lines; throws `vmm_control` beyond the limit. */
+export class LineSplitter {
+  #parts: Buffer[] = [];
+  #length = 0;
+
+  push(chunk: Buffer): string[] {
+    const lines: string[] = [];
+    let rest = chunk;
+    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
+      this.#take(rest.subarray(0, end));
+      const line = Buffer.concat(this.#parts).toString("utf8").trim();
+      this.#parts = [];
+      this.#length = 0;
+      if (line !== "") lines.push(line);
+      rest = rest.subarray(end + 1);
+    }
+    this.#take(rest);
+    return lines;
+  }
+
+  #take(part: Buffer): void {
+    if (part.length === 0) return;
+    this.#length += part.length;
+    if (this.#length > QMP_LINE_BYTES_MAX) throw new VmmError("vmm_control", "the control socket sent a line that is too long");
+    this.#parts.push(part);
+  }
 }
 
-export class QmpClient implements AsyncDisposable {
-  /** Resolves when the socket is closed, whoever closed it. */
-  readonly closed: Promise<void>;
-  readonly #socket: net.Socket;
-  readonly #listeners = new Set<(name: string, data: unknown) => void>();
-  #waiting: Waiting[] = [];
-  #error: Error | undefined;
+interface Pending {
+  command: string;
+  resolve: (value: unknown) => void;
+  reject: (error: Error) => void;
+}
 
-  private constructor(socket: net.Socket) {
-    this.#socket = socket;
-    const decoder = new QmpDecoder();
-    socket.setEncoding("utf8");
-    socket.on("data", (chunk: unknown) => {
-      try {
-        for (const received of decoder.push(String(chunk))) this.#take(received);
-      } catch (error) {
-        this.#fail(error as Error);
-      }
-    });
-    socket.on("error", (cause) => this.#fail(new VmmError("vmm_control", "the VMM's control socket broke", { cause })));
+export interface QmpCallOptions {
+  timeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** One connection. Its capabilities are negotiated by the constructor, before any command. */
+export class QmpSession {
+  /** Resolves when the connection is gone, with the reason. Never rejects. */
+  readonly closed: Promise<Error>;
+  readonly #stream: Duplex;
+  readonly #splitter = new LineSplitter();
+  readonly #pending = new Map<number, Pending>();
+  readonly #onEvent: (event: QmpEvent) => void;
+  #settleClosed: (reason: Error) => void = () => {};
+  #end: Error | undefined;
+  #lastId = 0;
+
+  constructor(stream: Duplex, options: { onEvent?: (event: QmpEvent) => void } = {}) {
+    this.#stream = stream;
+    this.#onEvent = options.onEvent ?? (() => {});
     this.closed = new Promise((resolve) => {
-      socket.once("close", () => {
-        this.#fail(new VmmError("vmm_control", "the VMM closed its control socket"));
-        resolve();
-      });
+      this.#settleClosed = resolve;
     });
+    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("error", (cause) => this.#fail(new VmmError("vmm_control", "the control socket broke", { cause })));
+    stream.on("close", () => this.#fail(new VmmError("vmm_control", "the control socket was closed")));
+    stream.on("end", () => stream.destroy());
+    this.execute("qmp_capabilities").catch(ignore("every later command fails with the same reason"));
   }
 
-  /** Connects, retrying while the socket is not there yet, and leaves negotiation mode. */
-  static async open(path: string, options: { timeoutMs: number; signal?: AbortSignal | undefined; stillStarting(): boolean }): Promise<QmpClient> {
-    const socket = await withDeadline("the VMM's control socket", options, async (signal) => {
-      for (;;) {
-        const connected = await connect(path);
-        if (connected) return connected;
-        if (!options.stillStarting()) throw new VmmError("vmm_exited_early", "the VMM ended before it listened on its control socket");
-        await sleep(CONNECT_EVERY_MS, { signal });
-      }
-    });
-    const client = new QmpClient(socket);
-    try {
-      await client.execute("qmp_capabilities", undefined, options);
-    } catch (error) {
-      socket.destroy();
-      throw error;
-    }
-    return client;
+  get isOpen(): boolean {
+    return this.#end === undefined;
   }
 
-  /** Runs one command. Throws `VmmError` `vmm_control` or `vmm_timeout`. */
-  async execute(command: string, args: Record<string, unknown> | undefined, options: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<unknown> {
-    if (this.#error) throw this.#error;
-    const reply = new Promise<unknown>((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    reply.catch(ignore("the waiter may have given up"));
-    this.#socket.write(`${JSON.stringify(args ? { execute: command, arguments: args } : { execute: command })}\n`);
+  /**
+   * Sends a command at once and resolves with its `return`. Throws `vmm_control` when QEMU
+   * refuses it or the connection breaks, `vmm_timeout` when nothing comes.
+   */
+  async execute(command: string, args?: Record<string, unknown>, options: QmpCallOptions = {}): Promise<unknown> {
+    if (this.#end) throw this.#end;
+    const id = (this.#lastId += 1);
+    const reply = new Promise<unknown>((resolve, reject) => {
+      this.#pending.set(id, { command, resolve, reject });
+    });
+    this.#stream.write(`${JSON.stringify({ execute: command, ...(args ? { arguments: args } : {}), id })}\n`);
     try {
-      return await withDeadline(`the VMM's answer to ${command}`, options, () => reply);
+      return await withDeadline(`QEMU's answer to ${command}`, { timeoutMs: options.timeoutMs ?? COMMAND_TIMEOUT_MS, signal: options.signal }, () => reply);
     } catch (error) {
       if (!(error instanceof DeadlineError)) throw error;
-      throw new VmmError("vmm_timeout", `the VMM did not answer ${command} within ${error.timeoutMs} ms`, { cause: error });
+      throw new VmmError("vmm_timeout", `QEMU does not answer ${command}`, { cause: error });
+    } finally {
+      this.#pending.delete(id);
+      reply.catch(ignore("the caller stopped waiting"));
     }
   }
 
-  /** Registers for events; returns how to stop. */
-  onEvent(listener: (name: string, data: unknown) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  close(): void {
+    this.#fail(new VmmError("vmm_control", "the control socket was closed by this program"));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#socket.destroy();
-    await this.closed;
+  #receive(chunk: Buffer): void {
+    if (this.#end) return;
+    try {
+      for (const line of this.#splitter.push(chunk)) this.#dispatch(parseMessage(line));
+    } catch (error) {
+      this.#fail(error as Error);
+    }
   }
 
-  #take(received: QmpMessage): void {
-    if (received.kind === "event") for (const listener of this.#listeners) listener(received.name, received.data);
-    else if (received.kind === "return") this.#waiting.shift()?.resolve(received.value);
-    else if (received.kind === "error") this.#waiting.shift()?.reject(new VmmError("vmm_control", `the VMM refused: ${received.description}`));
+  #dispatch(received: QmpMessage): void {
+    if ("event" in received) return this.#onEvent({ event: received.event, data: received.data ?? {} });
+    if ("QMP" in received) return;
+    const pending = received.id === undefined ? undefined : this.#pending.get(received.id);
+    if (!pending) return;
+    if (!("error" in received)) return pending.resolve(received.return);
+    const cause = new Error(`${received.error.class}: ${received.error.desc}`);
+    pending.reject(new VmmError("vmm_control", `QEMU refused ${pending.command}`, { cause }));
   }
 
-  #fail(error: Error): void {
-    this.#error ??= error;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const one of waiting) one.reject(this.#error);
-    this.#socket.destroy();
+  #fail(reason: Error): void {
+    if (this.#end) return;
+    this.#end = reason;
+    for (const pending of this.#pending.values()) pending.reject(reason);
+    this.#pending.clear();
+    this.#stream.destroy();
+    this.#settleClosed(reason);
   }
 }
 
-/** One try; undefined when nobody listens yet. */
-function connect(path: string): Promise<net.Socket | undefined> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(path);
-    socket.once("connect", () => {
-      socket.removeAllListeners("error");
-      resolve(socket);
-    });
-    socket.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
-      else reject(new VmmError("vmm_control", "the VMM's control socket cannot be opened", { cause: error }));
-    });
-  });
+/**
+ * Connects to a unix socket that a VMM makes, as soon as it is there. Only the signal ends the
+ * wait. Symbolic links are refused: the directory belongs to the VMM's user.
+ */
+export async function connectSocket(socketPath: string, signal: AbortSignal): Promise<net.Socket> {
+  for (;;) {
+    const socket = await tryConnect(socketPath, signal);
+    if (socket) return socket;
+    await sleep(CONNECT_EVERY_MS, { signal });
+  }
+}
+
+async function tryConnect(socketPath: string, signal: AbortSignal): Promise<net.Socket | undefined> {
+  try {
+    if (!(await fs.lstat(socketPath)).isSocket()) throw new VmmError("vmm_control", "what should be a socket of the VM is something else");
+    if (Buffer.byteLength(socketPath) <= SOCKET_PATH_BYTES_MAX) return await dial(socketPath, signal);
+    await using directory = await fs.open(path.dirname(socketPath), "r");
+    return await dial(`/proc/self/fd/${directory.fd}/${path.basename(socketPath)}`, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    // Not made yet, or bound and not listening yet.
+    if (["ENOENT", "ECONNREFUSED"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
+}
+
+async function dial(address: string, signal: AbortSignal): Promise<net.Socket> {
+  const socket = net.connect(address);
+  try {
+    await once(socket, "connect", { signal });
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
 }

@@ -1,0 +1,3 @@
+export { openSimulatedDriver, type SimulatedDriverOptions } from "./driver.ts";
+export { SimulatedHost, type StartFault } from "./host.ts";
+export type { GuestMemory, GuestSurroundings, SimulatedGuest } from "./machine.ts";

@@ -1,0 +1,175 @@
+/**
+ * One running QEMU VM, started by this program run or adopted from an earlier one: both know it
+ * by its directory, its process and its control socket alone.
+ */
+import fs from "node:fs/promises";
+import path from "node:path";
+import type { Duplex } from "node:stream";
+import { assert, DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
+import { z } from "zod";
+import { VmmError } from "../errors.ts";
+import type { MemorySnapshot, VmExit, VmProcess, VmSpec } from "../vmm.ts";
+import { CONSOLE_BYTES, CONSOLE_ID, CONTROL_SOCKET, portSocket, STATE_FILE, STATE_OFFSET } from "./args.ts";
+import { removeCgroup } from "./cgroup.ts";
+import { QemuControl } from "./control.ts";
+import { logTail, ProcessWatch } from "./process.ts";
+import { connectSocket, type QmpEvent } from "./qmp.ts";
+import { findText, type VmPaths, type VmRecord } from "./record.ts";
+import { sealState } from "./snapshot.ts";
+
+/** Longest wait for a port to accept, ms. */
+const PORT_TIMEOUT_MS = 10_000;
+/** Longest wait for device state to be written, ms. */
+const SAVE_TIMEOUT_MS = 60_000;
+/** Longest wait for the announcements of a process that is gone, ms. */
+const DRAIN_TIMEOUT_MS = 500;
+/** QEMU's own words that go into `VmExit.detail`, bytes. */
+const DETAIL_BYTES_MAX = 4_096;
+
+const status = z.object({ running: z.boolean() });
+
+/** What a migration's announcement says about its end; undefined while it goes on. */
+export function migrationEnd(event: QmpEvent): "completed" | "failed" | undefined {
+  const value = event.event === "MIGRATION" ? event.data["status"] : undefined;
+  return value === "completed" || value === "failed" ? value : undefined;
+}
+
+/** Set on both ends of a migration: RAM stays in its file, progress is announced. */
+export const MIGRATION_CAPABILITIES = {
+  capabilities: [
+    { capability: "x-ignore-shared", state: true },
+    { capability: "events", state: true },
+  ],
+};
+
+export interface QemuVmParts {
+  record: VmRecord;
+  paths: VmPaths;
+  watch: ProcessWatch;
+  control: QemuControl;
+}
+
+export class QemuVm implements VmProcess {
+  readonly incarnation: string;
+  readonly pid: number;
+  readonly spec: VmSpec;
+  readonly exited: Promise<VmExit>;
+  readonly #parts: QemuVmParts;
+  #isKilled = false;
+  #exit: VmExit | undefined;
+
+  constructor(parts: QemuVmParts) {
+    this.#parts = parts;
+    this.spec = parts.record.spec;
+    this.incarnation = this.spec.incarnation;
+    this.pid = parts.watch.identity.pid;
+    this.exited = this.#awaitExit();
+  }
+
+  async openPort(name: string, options: { signal?: AbortSignal } = {}): Promise<Duplex> {
+    const index = this.spec.ports.indexOf(name);
+    assert(index >= 0, `the VM has no port ${name}`);
+    this.#requireAlive();
+    const ended = new AbortController();
+    void this.exited.then(() => ended.abort(gone()));
+    const signal = options.signal ? AbortSignal.any([options.signal, ended.signal]) : ended.signal;
+    const socketPath = path.join(this.#parts.paths.jail, portSocket(index));
+    try {
+      return await withDeadline("the VM's serial port", { timeoutMs: PORT_TIMEOUT_MS, signal }, (deadline) => connectSocket(socketPath, deadline));
+    } catch (error) {
+      if (!(error instanceof DeadlineError)) throw error;
+      throw new VmmError("vmm_timeout", `the VM does not open its port ${name}`, { cause: error });
+    }
+  }
+
+  async pause(): Promise<void> {
+    await this.#execute("stop");
+  }
+
+  async resume(): Promise<void> {
+    await this.#execute("cont");
+  }
+
+  async isPaused(): Promise<boolean> {
+    const parsed = status.safeParse(await this.#execute("query-status"));
+    if (!parsed.success) throw new VmmError("vmm_control", "QEMU does not say whether the VM runs", { cause: parsed.error });
+    return !parsed.data.running;
+  }
+
+  async saveState(statePath: string): Promise<MemorySnapshot> {
+    const { memory, shape } = this.spec;
+    if (memory.kind === "snapshot" && memory.mapping === "private") {
+      throw new VmmError("vmm_not_shared", "the VM's memory is a private view of another's file; it has no file of its own to keep");
+    }
+    if (!(await this.isPaused())) throw new VmmError("vmm_control", "the state of a running VM cannot be saved; pause it first");
+    const writtenPath = path.join(this.#parts.paths.jail, STATE_FILE);
+    await fs.rm(writtenPath, { force: true });
+    await withDeadline("the VM's device state", { timeoutMs: SAVE_TIMEOUT_MS }, async (signal) => {
+      const end = this.#parts.control.next(migrationEnd, signal);
+      end.catch(ignore("reported by the commands"));
+      await Promise.all([
+        this.#execute("migrate-set-capabilities", MIGRATION_CAPABILITIES),
+        this.#execute("migrate", { uri: `file:${STATE_FILE},offset=${STATE_OFFSET}` }),
+      ]);
+      if ((await end) === "failed") throw new VmmError("vmm_control", "QEMU could not write the device state");
+    });
+    const { build } = this.#parts.record;
+    await sealState(writtenPath, statePath, { build, shape });
+    await fs.rm(writtenPath, { force: true });
+    return { ramPath: memory.kind === "fresh" ? memory.path : memory.snapshot.ramPath, statePath, build, shape };
+  }
+
+  async console(): Promise<string> {
+    const consolePath = this.#parts.paths.console;
+    const kept = (await findText(consolePath)) ?? "";
+    if (this.#exit) return kept;
+    // Reading empties QEMU's buffer, so what was read is kept here.
+    const fresh = z.string().parse(await this.#execute("ringbuf-read", { device: CONSOLE_ID, size: CONSOLE_BYTES, format: "base64" }));
+    const text = (kept + Buffer.from(fresh, "base64").toString("utf8")).slice(-CONSOLE_BYTES);
+    await fs.writeFile(consolePath, text, { mode: 0o600 });
+    return text;
+  }
+
+  async kill(): Promise<void> {
+    if (this.#exit) return;
+    this.#isKilled = true;
+    await this.#parts.watch.kill();
+    await this.exited;
+  }
+
+  async dispose(): Promise<void> {
+    assert(this.#exit, "a VM is disposed of only after its process ended");
+    await fs.rm(this.#parts.paths.directory, { recursive: true, force: true });
+    await removeCgroup(this.#parts.record.cgroups);
+  }
+
+  /** Lets go of the VM: it runs on, this object is of no more use. */
+  detach(): void {
+    this.#parts.watch.close();
+    this.#parts.control.close();
+  }
+
+  async #execute(command: string, args?: Record<string, unknown>): Promise<unknown> {
+    this.#requireAlive();
+    return this.#parts.control.execute(command, args);
+  }
+
+  async #awaitExit(): Promise<VmExit> {
+    const { watch, control, paths } = this.#parts;
+    const end = await watch.ended;
+    await Promise.race([control.drained(), sleep(DRAIN_TIMEOUT_MS)]);
+    const isGuest = control.announcedEnd === undefined ? end.code === 0 : control.announcedEnd === "guest";
+    control.close();
+    const detail = await logTail(paths.log, DETAIL_BYTES_MAX).catch(() => "");
+    this.#exit = { kind: this.#isKilled ? "requested" : isGuest ? "guest" : "crashed", detail };
+    return this.#exit;
+  }
+
+  #requireAlive(): void {
+    if (this.#exit) throw gone();
+  }
+}
+
+function gone(): VmmError {
+  return new VmmError("vmm_exited_early", "the VM has ended");
+}

@@ -1,0 +1,97 @@
+/** QEMU passes the contract suite, confined as real VMs are; and what only a real process can show. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { run, silentLogger } from "@sprited/base";
+import { openQemuDriver, type VmJail, type VmmDriver } from "@sprited/vmm";
+import { CONTRACT_PORT, type ContractWorld, vmmContract } from "@sprited/vmm/contract";
+import { describe } from "vitest";
+import { vmSkipReason } from "../kit/preflight.ts";
+import { loadVmParts, writeContractInitrd } from "../kit/vm-parts.ts";
+
+/** Of nobody: no user of a host has it. */
+const JAIL_ID = 2_900_001;
+const MEMORY_MIB = 128;
+
+async function openWorld(): Promise<ContractWorld> {
+  const parts = await loadVmParts();
+  const directory = await fs.mkdtemp(path.join(tmpdir(), "sprited-contract-"));
+  const netns = `sprited-contract-${process.pid}`;
+  await run("ip", ["netns", "add", netns]);
+  const jail: VmJail = { uid: JAIL_ID, gid: JAIL_ID, netnsPath: `/run/netns/${netns}` };
+  const initrdPath = path.join(directory, "initrd");
+  await writeContractInitrd(parts, CONTRACT_PORT, initrdPath);
+  const disk = path.join(directory, "disk.raw");
+  await fs.writeFile(disk, "");
+  await fs.truncate(disk, 64 * 1024 * 1024);
+  const { programPath, dataPaths, version } = parts.qemu;
+  const reopen = (): Promise<VmmDriver> =>
+    openQemuDriver({ program: { path: programPath, dataPaths }, version, accelerator: { kind: "tcg", reason: "tests" }, tbSizeMib: 32, logger: silentLogger });
+  const driver = await reopen();
+  const world: ContractWorld = {
+    directory,
+    driver,
+    reopen,
+    machine: () => ({
+      shape: { cpus: 1, memoryMib: MEMORY_MIB },
+      kernel: { imagePath: parts.kernelPath, initrdPath, commandLine: "console=ttyS0 quiet tsc=reliable random.trust_cpu=1 panic=-1 reboot=t" },
+      disks: [{ serial: "disk", path: disk, readOnly: true }],
+      nics: [],
+      ports: [CONTRACT_PORT],
+      jail,
+    }),
+    crash: async (vm) => endProcess(vm.pid),
+    async recyclePid(vm) {
+      await endProcess(vm.pid);
+      const bystander = spawn("sleep", ["600"], { stdio: "ignore" });
+      const file = path.join(vm.spec.directory, "process");
+      await fs.writeFile(file, (await fs.readFile(file, "utf8")).replace(/^\d+ /m, `${bystander.pid} `));
+      return {
+        async bystanderLives() {
+          const lives = bystander.exitCode === null && bystander.signalCode === null;
+          bystander.kill();
+          await once(bystander, "exit");
+          return lives;
+        },
+      };
+    },
+    traces: () => tracesBelow(directory),
+    async [Symbol.asyncDispose]() {
+      await world.driver.close();
+      for (const trace of await processesBelow(directory)) process.kill(trace.pid, "SIGKILL");
+      await run("ip", ["netns", "delete", netns]);
+      await fs.rm(directory, { recursive: true, force: true });
+    },
+  };
+  return world;
+}
+
+async function endProcess(pid: number): Promise<void> {
+  process.kill(pid, "SIGKILL");
+  for (;;) {
+    const stat = await fs.readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+    if (stat === "" || /\) Z /.test(stat)) return;
+  }
+}
+
+async function processesBelow(directory: string): Promise<{ pid: number; command: string }[]> {
+  const found: { pid: number; command: string }[] = [];
+  for (const name of await fs.readdir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const command = await fs.readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "");
+    if (command.includes(directory)) found.push({ pid: Number(name), command });
+  }
+  return found;
+}
+
+async function tracesBelow(directory: string): Promise<string[]> {
+  const processes = (await processesBelow(directory)).map(({ command }) => `process ${command}`);
+  const groups = (await fs.readdir("/sys/fs/cgroup", { recursive: true })).filter((name) => name.includes("contract"));
+  return [...processes, ...groups.map((name) => `cgroup ${name}`)];
+}
+
+const reason = vmSkipReason();
+if (reason === undefined) vmmContract("the QEMU driver", openWorld);
+else describe.skip(`the QEMU driver keeps the contract of VMM drivers (${reason})`, () => {});
