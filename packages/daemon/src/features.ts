@@ -90,11 +90,11 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
       });
       await reclaim({
         driver,
-        runDirectory: layout.run,
-        spritesDirectory: layout.sprites,
-        bootSnapshotsDirectory: layout.bootSnapshots,
+        layout,
         incarnations: new Set(sprites.incarnations()),
         spriteIds: new Set(sprites.ids()),
+        bootSnapshots: await snapshots.usable(),
+        systemDigest: parts.system.digest,
         logger,
       });
       await slots?.settle();

@@ -9,8 +9,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { type Logger, Scope, withDeadline } from "@sprited/base";
-import type { DiskPool, OnProgress, SystemImage } from "@sprited/disk";
+import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
+import { type DiskPool, type OnProgress, type SystemImage, tempBeside } from "@sprited/disk";
 import { BOOT_PORT } from "@sprited/protocol/guest";
 import { type MemorySnapshot, type NetworkSlots, VmmError, type VmmDriver, type VmShape } from "@sprited/vmm";
 import { z } from "zod";
@@ -30,6 +30,8 @@ export interface BootShape {
 export interface BootSnapshots {
   /** The snapshot of that form, made now if there is none. Concurrent callers share one making. */
   get(form: BootShape, options?: { signal?: AbortSignal; onProgress?: OnProgress }): Promise<BootSnapshot>;
+  /** Keys of the snapshots on disk that this VMM build and system image can resume. */
+  usable(): Promise<ReadonlySet<string>>;
 }
 
 export interface BootSnapshotsOptions {
@@ -68,7 +70,22 @@ export function openBootSnapshots(options: BootSnapshotsOptions): BootSnapshots 
       call?.signal?.throwIfAborted();
       return found;
     },
+    usable: () => findUsable(options),
   };
+}
+
+async function findUsable(options: BootSnapshotsOptions): Promise<ReadonlySet<string>> {
+  const keys = new Set<string>();
+  for (const key of await fs.readdir(options.directory)) {
+    const content = await readMeta(path.join(options.directory, key));
+    if (content?.build === options.driver.build && content.system === options.system.digest) keys.add(key);
+  }
+  return keys;
+}
+
+async function readMeta(directory: string): Promise<z.infer<typeof meta> | undefined> {
+  const text = await fs.readFile(path.join(directory, META_FILE), "utf8").catch(ignore("no snapshot, or an unfinished one"));
+  return text === undefined ? undefined : meta.safeParse(safeJson(text)).data;
 }
 
 /** Names a snapshot by everything it depends on. */
@@ -84,22 +101,16 @@ async function loadOrMake(options: BootSnapshotsOptions, key: string, form: Boot
   const startedMs = performance.now();
   onProgress?.({ step: "boot snapshot", detail: `${form.shape.cpus} CPU, ${form.shape.memoryMib} MiB` });
   const made = await make(options, directory, form);
-  options.logger.info({ event: "boot_snapshot.make", outcome: "ok", key, durationMs: Math.round(performance.now() - startedMs) }, "boot snapshot made");
+  options.logger.info({ event: "boot_snapshot.make", outcome: "ok", snapshot: key, durationMs: Math.round(performance.now() - startedMs) }, "boot snapshot made");
   return made;
 }
 
 async function load(options: BootSnapshotsOptions, directory: string, form: BootShape): Promise<BootSnapshot | undefined> {
-  let text: string;
-  try {
-    text = await fs.readFile(path.join(directory, META_FILE), "utf8");
-  } catch {
-    return undefined;
-  }
-  const parsed = meta.safeParse(safeJson(text));
+  const content = await readMeta(directory);
+  if (!content) return undefined;
   const memory = memoryOf(options, directory, form);
   const sizes = await Promise.all([sizeOf(memory.ramPath), sizeOf(memory.statePath)]);
-  const intact = parsed.success && sizes[0] === parsed.data.ramBytes && sizes[1] === parsed.data.stateBytes;
-  if (intact) return { memory, system: options.system };
+  if (sizes[0] === content.ramBytes && sizes[1] === content.stateBytes) return { memory, system: options.system };
   options.logger.warn({ event: "boot_snapshot.damaged", directory }, "boot snapshot is damaged, making it anew");
   return undefined;
 }
@@ -108,7 +119,7 @@ async function make(options: BootSnapshotsOptions, directory: string, form: Boot
   await using scope = new Scope("making a boot snapshot");
   await options.pool.requireSpace(form.shape.memoryMib * 1024 * 1024, "a boot snapshot");
   await fs.rm(directory, { recursive: true, force: true });
-  const building = `${directory}.${randomBytes(4).toString("hex")}.tmp`;
+  const building = tempBeside(directory);
   await fs.mkdir(building, { recursive: true, mode: 0o711 });
   scope.defer("unfinished snapshot", () => fs.rm(building, { recursive: true, force: true }));
   const slot = await options.slots?.acquire();

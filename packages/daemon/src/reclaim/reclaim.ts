@@ -1,52 +1,55 @@
 /**
  * Takes back what a dead daemon left that no record names (LIFE-10). Runs once at start, after
  * every record's machine was adopted or settled, in this order: VM processes first, because
- * they hold the rest; then directories of disks and unfinished snapshots.
+ * they hold the rest; then disks without a record, unfinished files, and boot snapshots and
+ * system images that no VM and no new build uses.
  */
 import fs from "node:fs/promises";
 import path from "node:path";
 import type { Logger } from "@sprited/base";
+import { findSweep, type HomeLayout, runSweep } from "@sprited/disk";
 import type { VmmDriver } from "@sprited/vmm";
 
 export interface ReclaimOptions {
   driver: VmmDriver;
-  runDirectory: string;
-  spritesDirectory: string;
-  bootSnapshotsDirectory: string;
+  layout: HomeLayout;
   /** Incarnations whose machines live. */
   incarnations: ReadonlySet<string>;
   /** Sprites that have a record. */
   spriteIds: ReadonlySet<string>;
+  /** Boot snapshots that can still be resumed here; undefined keeps all. */
+  bootSnapshots: ReadonlySet<string>;
+  /** Digest of the system image in use. */
+  systemDigest: string;
   logger: Logger;
 }
 
 export interface Reclaimed {
+  /** Incarnations of VMs nobody owned. */
   vms: string[];
-  disks: string[];
-  snapshots: string[];
+  /** Paths that were removed. */
+  files: string[];
 }
 
 export async function reclaim(options: ReclaimOptions): Promise<Reclaimed> {
-  const reclaimed: Reclaimed = { vms: [], disks: [], snapshots: [] };
-  for (const name of orphans(await entries(options.runDirectory), options.incarnations)) {
-    const directory = path.join(options.runDirectory, name);
-    const process = await options.driver.adopt(directory);
+  const { driver, layout, logger } = options;
+  const vms = orphans(await entries(layout.run), options.incarnations);
+  for (const name of vms) {
+    const directory = path.join(layout.run, name);
+    const process = await driver.adopt(directory);
     await process?.kill();
     await process?.dispose();
     await fs.rm(directory, { recursive: true, force: true });
-    reclaimed.vms.push(name);
   }
-  for (const name of orphans(await entries(options.spritesDirectory), options.spriteIds)) {
-    await fs.rm(path.join(options.spritesDirectory, name), { recursive: true, force: true });
-    reclaimed.disks.push(name);
-  }
-  for (const name of await entries(options.bootSnapshotsDirectory)) {
-    if (!name.endsWith(".tmp")) continue;
-    await fs.rm(path.join(options.bootSnapshotsDirectory, name), { recursive: true, force: true });
-    reclaimed.snapshots.push(name);
-  }
-  if (reclaimed.vms.length + reclaimed.disks.length + reclaimed.snapshots.length > 0) {
-    options.logger.warn({ event: "reclaim", outcome: "ok", ...reclaimed }, "took back what an earlier run left");
+  const items = await findSweep(layout, {
+    sprites: options.spriteIds,
+    // A VM that lives maps the files it was resumed from; as long as there is one, nothing of theirs goes.
+    ...(options.incarnations.size === 0 ? { bootSnapshots: options.bootSnapshots, systems: new Set([options.systemDigest]) } : {}),
+  });
+  await runSweep(layout, items);
+  const reclaimed: Reclaimed = { vms, files: items.map((item) => item.path) };
+  if (reclaimed.vms.length + reclaimed.files.length > 0) {
+    logger.warn({ event: "reclaim", outcome: "ok", ...reclaimed }, "took back what an earlier run left");
   }
   return reclaimed;
 }
