@@ -57,6 +57,7 @@ async function openWorld(): Promise<ContractWorld> {
         },
       };
     },
+    cutOffStart: (vm) => fs.rm(path.join(vm.spec.directory, "started")),
     traces: () => tracesBelow(directory),
     async [Symbol.asyncDispose]() {
       await world.driver.close();

@@ -361,6 +361,14 @@ function adoptions(bench: Bench): void {
       expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
     });
 
+    test("ends what is left of a start that was cut off", async () => {
+      const before = await bench.start(bench.resumed("private"));
+      await bench.world.cutOffStart(before);
+      await restart();
+      expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
+      await bench.expectNothingOf(before.spec);
+    });
+
     test("never takes a process for a VM because of its pid", async () => {
       const before = await bench.start(bench.resumed("private"));
       const { bystanderLives } = await bench.world.recyclePid(before);

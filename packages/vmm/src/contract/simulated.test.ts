@@ -53,6 +53,7 @@ async function openWorld(): Promise<ContractWorld> {
       await fs.writeFile(vmPaths(vm.spec.directory).process, JSON.stringify({ ...identity, pid: bystander.pid }));
       return { bystanderLives: async () => host.running().some((machine) => machine.spec.incarnation === bystander.incarnation) };
     },
+    cutOffStart: (vm) => fs.rm(vmPaths(vm.spec.directory).started),
     traces: async () => host.running().map((machine) => machine.spec.incarnation),
     [Symbol.asyncDispose]: () => fs.rm(directory, { recursive: true, force: true }),
   };

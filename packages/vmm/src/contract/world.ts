@@ -37,6 +37,8 @@ export interface ContractWorld extends AsyncDisposable {
    * the same pid by chance. Returns whether that one still lives.
    */
   recyclePid(vm: VmProcess): Promise<{ bystanderLives(): Promise<boolean> }>;
+  /** Makes a VM's directory look as if the program had died before the VM's start was done. */
+  cutOffStart(vm: VmProcess): Promise<void>;
   /** Processes, groups and the like that VMs have on the host now, a line each. */
   traces(): Promise<string[]>;
 }

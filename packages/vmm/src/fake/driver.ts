@@ -69,6 +69,7 @@ async function start(spec: VmSpec, context: StartContext): Promise<VmProcess> {
   await fs.writeFile(paths.process, JSON.stringify(identity), { mode: 0o600 });
   await machine.boot(context.guest);
   signal?.throwIfAborted();
+  await fs.writeFile(paths.started, "");
   scope.move();
   return new SimulatedVm(machine, identity.pid);
 }
@@ -101,7 +102,8 @@ async function adopt(directory: string, host: SimulatedHost): Promise<VmProcess 
   const identity = text === undefined ? undefined : identityFile.safeParse(JSON.parse(text)).data;
   const machine = identity && host.find(identity);
   const record = await findRecord(paths);
-  if (machine && identity && record) return new SimulatedVm(machine, identity.pid);
+  const isStarted = (await findText(paths.started)) !== undefined;
+  if (machine && identity && record && isStarted) return new SimulatedVm(machine, identity.pid);
   await machine?.end("requested");
   await fs.rm(directory, { recursive: true, force: true });
   return undefined;

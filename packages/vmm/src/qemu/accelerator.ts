@@ -42,7 +42,8 @@ const verdictFile = z.object({ key: z.string(), kind: z.enum(["kvm", "tcg"]), re
 export async function resolveAccelerator(options: ResolveAccelerator): Promise<Accelerator> {
   if (options.wanted !== "auto") return { kind: options.wanted, reason: "set in the configuration" };
   if (!(await canOpenKvm())) return { kind: "tcg", reason: `${KVM_DEVICE} is missing or may not be opened; is virtualisation switched on in the firmware?` };
-  const key = verdictKey({ kernel: `${os.release()} ${os.version()}`, cpu: os.cpus()[0]?.model ?? "", version: options.version, program: options.program.path });
+  const program = await fs.realpath(options.program.path).catch(() => options.program.path);
+  const key = verdictKey({ kernel: `${os.release()} ${os.version()}`, cpu: os.cpus()[0]?.model ?? "", version: options.version, program });
   const known = await readVerdict(options.cachePath, key);
   if (known) return known;
   const verdict = await probe(options);

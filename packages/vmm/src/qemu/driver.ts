@@ -9,7 +9,7 @@ import fs from "node:fs/promises";
 import { ignore, type Logger, Scope } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import type { VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
-import { type AcceleratorKind, CONTROL_SOCKET, incomingUri, planFiles, qemuArgs, type QemuProgram } from "./args.ts";
+import { type AcceleratorKind, checkSpec, CONTROL_SOCKET, incomingUri, planFiles, qemuArgs, type QemuProgram } from "./args.ts";
 import { type CgroupHierarchy, createCgroup, openCgroups, planCgroup, removeCgroup, vmLimits } from "./cgroup.ts";
 import { QemuControl } from "./control.ts";
 import { openVmFiles, removeFreshRam } from "./files.ts";
@@ -76,7 +76,7 @@ class QemuDriver implements VmmDriver {
     const record = await findRecord(paths);
     const identity = parseIdentity(await findText(paths.process));
     const isRunning = identity !== undefined && (await isAlive(identity));
-    if (isRunning && record) {
+    if (isRunning && record && (await findText(paths.started)) !== undefined) {
       const watch = new ProcessWatch(identity, { logPath: paths.log });
       return this.#manage({ build: record.build, cgroups: record.cgroups, spec: { ...record.spec, directory } }, paths, watch, controlOf(paths, watch));
     }
@@ -99,9 +99,7 @@ class QemuDriver implements VmmDriver {
     const steps = new StepTimes();
     await using scope = new Scope(`start of VM ${spec.incarnation}`);
     const paths = vmPaths(spec.directory);
-    const kernelArguments = spec.memory.kind === "fresh" ? await this.#kernelArguments(signal) : [];
-    const facts = { dataPaths: this.#options.program.dataPaths, accelerator: this.accelerator.kind, tbSizeMib: this.#tbSizeMib, kernelArguments };
-    const args = qemuArgs(spec, facts);
+    checkSpec(spec);
     const plan = planCgroup(this.#cgroups, spec.incarnation, vmLimits(spec.shape, this.#tbSizeMib));
     const cgroups = plan.groups.map((group) => group.path);
     if (spec.memory.kind === "snapshot") await verifySnapshot(spec.memory.snapshot, { build: this.build, shape: spec.shape });
@@ -110,6 +108,9 @@ class QemuDriver implements VmmDriver {
     const record: VmRecord = { build: this.build, cgroups, spec };
     await Promise.all([writeRecord(paths, record), createCgroup(plan)]);
     scope.defer("control groups", () => removeCgroup(cgroups));
+    const kernelArguments = spec.memory.kind === "fresh" ? await this.#kernelArguments(`${paths.directory}/clock`) : [];
+    const facts = { dataPaths: this.#options.program.dataPaths, accelerator: this.accelerator.kind, tbSizeMib: this.#tbSizeMib, kernelArguments };
+    const args = qemuArgs(spec, facts);
     steps.mark("prepared");
 
     const watch = await this.#launch(record, paths, { args, signal, scope });
@@ -124,6 +125,8 @@ class QemuDriver implements VmmDriver {
       signal.throwIfAborted();
       throw ended.signal.aborted ? await this.#explainEnd(paths, spec, ended.signal.reason) : error;
     }
+    await fs.writeFile(paths.started, "");
+    steps.mark("recorded");
     this.#options.logger.debug({ event: "vmm.start", outcome: "ok", incarnation: spec.incarnation, memory: spec.memory.kind, pid: watch.identity.pid, stepMs: steps.all }, "VM runs");
     const vm = this.#manage(record, paths, watch, control);
     scope.move();
@@ -172,15 +175,19 @@ class QemuDriver implements VmmDriver {
     return early instanceof VmmError ? new VmmError(early.code, early.message, { cause: new Error(log) }) : early;
   }
 
-  /** Under TCG a guest on a busy host cannot measure its clock and never boots; it is told. */
-  async #kernelArguments(signal: AbortSignal): Promise<string[]> {
+  /**
+   * Under TCG a guest on a busy host cannot measure its clock and never boots; it is told. Measured
+   * once, in a directory of the first VM that asks; a start that is called off waits for it too.
+   */
+  async #kernelArguments(directory: string): Promise<string[]> {
     if (this.accelerator.kind !== "tcg") return [];
-    this.#tscKhz ??= measureTscKhz(this.#options.program, { logger: this.#options.logger }).catch((error: unknown) => {
+    const { program, logger } = this.#options;
+    this.#tscKhz ??= measureTscKhz(program, { directory, logger }).catch((err: unknown) => {
       this.#tscKhz = undefined;
-      throw error;
+      logger.warn({ event: "vmm.tsc", outcome: "failed", err }, "the guest's clock could not be measured; on a busy host it may not boot");
+      return undefined;
     });
     const khz = await this.#tscKhz;
-    signal.throwIfAborted();
     return khz === undefined ? [] : [`tsc_early_khz=${khz}`];
   }
 

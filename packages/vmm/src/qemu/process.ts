@@ -69,6 +69,8 @@ export interface LaunchPlan {
   cgroups: readonly string[];
   /** Where the process writes who it is. */
   identityPath: string;
+  /** For a process that is of no use to a later program run: it ends when this program does, however that happens. */
+  endsWithProgram?: boolean;
 }
 
 /** argv of a launch. Pure. */
@@ -80,7 +82,8 @@ export function launchArgs(plan: LaunchPlan): string[] {
         ...["setpriv", `--reuid=${jail.uid}`, `--regid=${jail.gid}`, "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"],
       ]
     : [];
-  return ["-c", LAUNCHER, "sprited-vmm", plan.identityPath, ...plan.cgroups, "--", ...confine, plan.program, ...plan.args];
+  const bind = plan.endsWithProgram ? ["setpriv", "--pdeathsig=KILL", "--"] : [];
+  return ["-c", LAUNCHER, "sprited-vmm", plan.identityPath, ...plan.cgroups, "--", ...confine, ...bind, plan.program, ...plan.args];
 }
 
 /**

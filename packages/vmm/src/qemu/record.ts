@@ -5,6 +5,7 @@
  * vm.json      spec, build, cgroup; written before the process starts
  * process      boot id of the host and the process's line of /proc/PID/stat; written by the
  *              process itself before it becomes QEMU, so that no VM is ever without it
+ * started      empty; there once the guest ran: a start that was cut off left a process, not a VM
  * vmm.log      QEMU's own output, bounded
  * console.log  guest console as far as it was read, bounded
  * jail/        QEMU's working directory and the only place it may write: sockets, device state
@@ -60,6 +61,7 @@ export interface VmPaths {
   directory: string;
   record: string;
   process: string;
+  started: string;
   log: string;
   console: string;
   jail: string;
@@ -67,7 +69,7 @@ export interface VmPaths {
 
 export function vmPaths(directory: string): VmPaths {
   const at = (name: string): string => path.join(directory, name);
-  return { directory, record: at("vm.json"), process: at("process"), log: at("vmm.log"), console: at("console.log"), jail: at("jail") };
+  return { directory, record: at("vm.json"), process: at("process"), started: at("started"), log: at("vmm.log"), console: at("console.log"), jail: at("jail") };
 }
 
 /** Makes the directory of a new VM, which may hold files of the caller. Throws `vmm_control` when it is a VM's already. */

@@ -5,9 +5,7 @@
  * thread is interrupted: on a busy host always. Our machine has no other early clock, so the kernel
  * then waits for ever. Measured here with interruptions told apart, and given to the kernel.
  */
-import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { ignore, type Logger, Scope, sleep } from "@sprited/base";
 import { z } from "zod";
@@ -64,10 +62,13 @@ export function parseTicks(dump: string): bigint | undefined {
   return (BigInt(`0x${high.slice(-8)}`) << 32n) | BigInt(`0x${low.slice(-8)}`);
 }
 
-/** Measures for some two seconds; undefined when the host is too busy to tell. The guest then measures itself. */
-export async function measureTscKhz(program: QemuProgram, options: { logger: Logger }): Promise<number | undefined> {
+/**
+ * Measures for some two seconds, in a directory of its own that it makes and removes; undefined
+ * when the host is too busy to tell. The guest then measures itself.
+ */
+export async function measureTscKhz(program: QemuProgram, options: { directory: string; logger: Logger }): Promise<number | undefined> {
   await using scope = new Scope("measuring the guest's clock");
-  const directory = path.join(tmpdir(), `sprited-tsc-${randomBytes(6).toString("hex")}`);
+  const { directory } = options;
   const paths = vmPaths(directory);
   scope.defer("directory", () => fs.rm(directory, { recursive: true, force: true }));
   await createVmDirectory(paths, undefined);
@@ -79,7 +80,7 @@ export async function measureTscKhz(program: QemuProgram, options: { logger: Log
     ...["-nodefaults", "-no-user-config", "-display", "none", "-machine", "microvm", "-accel", "tcg,tb-size=1", "-cpu", "max", "-m", "16M"],
     ...["-bios", "firmware", "-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
   ];
-  const plan = { program: program.path, args, jail: undefined, cgroups: [], identityPath: paths.process };
+  const plan = { program: program.path, args, jail: undefined, cgroups: [], identityPath: paths.process, endsWithProgram: true };
   const child = await launch(plan, { directory: paths.jail, log: log.fd, files: [] });
   const signal = AbortSignal.timeout(MEASURE_TIMEOUT_MS);
   const watch = await watchLaunched(child, paths, { signal, scope });

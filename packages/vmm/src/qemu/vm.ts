@@ -75,7 +75,9 @@ export class QemuVm implements VmProcess {
     const signal = options.signal ? AbortSignal.any([options.signal, ended.signal]) : ended.signal;
     const socketPath = path.join(this.#parts.paths.jail, portSocket(index));
     try {
-      return await withDeadline("the VM's serial port", { timeoutMs: PORT_TIMEOUT_MS, signal }, (deadline) => connectSocket(socketPath, deadline));
+      const port = await withDeadline("the VM's serial port", { timeoutMs: PORT_TIMEOUT_MS, signal }, (deadline) => connectSocket(socketPath, deadline));
+      // A VM that ends resets its ports; without any listener that would end this program too.
+      return port.on("error", ignore("the port closes, which its user sees"));
     } catch (error) {
       if (!(error instanceof DeadlineError)) throw error;
       throw new VmmError("vmm_timeout", `the VM does not open its port ${name}`, { cause: error });
