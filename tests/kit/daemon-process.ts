@@ -8,9 +8,10 @@ import fs from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
 import { ignore, waitFor } from "@sprited/base";
+import { findFreeRange } from "./free-range.ts";
 import { ask } from "./http.ts";
 import { expectNoTraces, hostTraces, sweepHost, vmPidsOf } from "./host-traces.ts";
-import { cloneHome, TEST_IMAGE, type TestHome } from "./prepared-home.ts";
+import { cloneHome, preparedAccelerator, TEST_IMAGE, type TestHome } from "./prepared-home.ts";
 import { sdkOf, type Target } from "./target.ts";
 
 const REPOSITORY = path.resolve(import.meta.dirname, "..", "..");
@@ -52,7 +53,6 @@ export class DaemonProcess implements Target, AsyncDisposable {
       PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin",
       HOME: process.env["HOME"] ?? "/root",
       ...SMALL,
-      ...networkOf(home.id),
       ...environment,
       SPRITED_HOME: home.layout.root,
       SPRITED_LISTEN: `127.0.0.1:${port}`,
@@ -61,7 +61,12 @@ export class DaemonProcess implements Target, AsyncDisposable {
 
   static async open(options: DaemonOptions = {}): Promise<DaemonProcess> {
     const home = options.home ?? (await cloneHome());
-    const daemon = new DaemonProcess(home, await freePort(), options.environment ?? {});
+    const accelerator = await preparedAccelerator();
+    const daemon = new DaemonProcess(home, await freePort(), {
+      ...(await networkOf(home.id)),
+      ...(accelerator === undefined ? {} : { SPRITED_VMM_ACCELERATOR: accelerator }),
+      ...options.environment,
+    });
     try {
       await daemon.start();
     } catch (error) {
@@ -171,10 +176,10 @@ export class DaemonProcess implements Target, AsyncDisposable {
 }
 
 /** A range and user ids of its own for each home, so that daemons of parallel runs never meet. */
-function networkOf(homeId: string): Record<string, string> {
+async function networkOf(homeId: string): Promise<Record<string, string>> {
   const number = Number.parseInt(homeId.slice(0, 4), 16);
   return {
-    SPRITED_NETWORK_SUBNET: `198.${18 + (number & 1)}.${((number >> 1) & 15) * 16}.0/20`,
+    SPRITED_NETWORK_SUBNET: await findFreeRange(number),
     SPRITED_NETWORK_UID_BASE: String(1_900_000_000 + (number % 20_000) * 10_000),
   };
 }

@@ -55,11 +55,14 @@ export class ExecSocket {
   headers: IncomingHttpHeaders = {};
   /** Set when the server closed; 1006 without a closing handshake. */
   closeCode: number | undefined;
+  /** Takes stdout instead of `messages`, for output too large to keep. */
+  onOutput: ((data: Buffer) => void) | undefined;
   readonly socket: WebSocket;
 
   private constructor(socket: WebSocket) {
     this.socket = socket;
     socket.on("message", (data: Buffer, isBinary) => {
+      if (isBinary && this.onOutput && data[0] === 1) return this.onOutput(data.subarray(1));
       this.messages.push(isBinary ? { kind: "binary", data: Buffer.from(data) } : { kind: "text", text: data.toString("utf8") });
     });
     socket.on("close", (code) => {

@@ -47,8 +47,10 @@ export async function startHostileAgent(ports: GuestPorts, script: () => Hostile
   h2.on("stream", (stream, headers) => {
     stream.on("error", () => {});
     const path = String(headers[":path"]);
-    if (path !== "/hello") return script().onRequest?.(stream, path) ?? answerHonestly(stream, path);
-    void answerHello(stream, () => bootstrap, script());
+    const { onRequest } = script();
+    if (path === "/hello") void answerHello(stream, () => bootstrap, script());
+    else if (onRequest) onRequest(stream, path);
+    else answerHonestly(stream, path);
   });
   const listener = net.createServer((socket) => {
     sockets.add(socket);

@@ -1,8 +1,8 @@
 /**
  * Homes for tests with real VMs. Building images takes minutes, so one *prepared* home (named by
- * `SPRITED_TEST_HOME`, else the one a plain `sprited` would use) is cloned: kernel and QEMU are
- * shared, images and boot snapshots are reflinks. Test homes live inside the prepared pool,
- * because only there cloning is free; the prepared home itself is never written to.
+ * `SPRITED_TEST_HOME`, else the one a plain `sprited` would use) is cloned by reflinks. Test homes
+ * live inside the prepared pool, because only there cloning is free; nothing else of the prepared
+ * home is ever written to. A daemon may sweep whatever it finds in its own home.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
@@ -15,6 +15,10 @@ import { type HomeLayout, homeLayout } from "@sprited/disk";
 const TEST_HOMES = "tests";
 /** Boot snapshots that earlier test homes made, for the next ones. */
 const BOOT_CACHE = "boot-cache";
+/** System images inside the pool, where cloning them is free. */
+const SYSTEM_CACHE = "system-";
+/** Age of a copy that no run can still be cloning, ms. */
+const OLD_AFTER_MS = 3_600_000;
 /** Image that test sprites are made of. */
 export const TEST_IMAGE = "minimal";
 
@@ -49,7 +53,7 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   await fs.chmod(shelf, 0o711);
   const layout = homeLayout(path.join(shelf, randomBytes(3).toString("hex")));
   for (const directory of [layout.root, layout.pool, layout.images, layout.bootSnapshots]) await fs.mkdir(directory, { recursive: true, mode: 0o711 });
-  await fs.symlink(source.runtime, layout.runtime);
+  await cloneRuntime(source, shelf, layout.runtime);
   if (options.withImages !== false) await reflinkInto(source.images, layout.images);
   await reflinkInto(cache, layout.bootSnapshots);
   return {
@@ -62,12 +66,56 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   };
 }
 
+/** The accelerator that the prepared home's set-up found; undefined when it has not looked. */
+export async function preparedAccelerator(): Promise<string | undefined> {
+  const prepared = findPreparedHome();
+  if ("missing" in prepared) return undefined;
+  const text = await fs.readFile(path.join(prepared.layout.runtime, "accelerator.json"), "utf8").catch(() => "{}");
+  return (JSON.parse(text) as { kind?: string }).kind;
+}
+
+/**
+ * Kernel and QEMU are shared: pools are mounted without the right to execute. The system image
+ * is a clone, since a daemon sweeps old ones.
+ */
+async function cloneRuntime(source: HomeLayout, shelf: string, runtime: string): Promise<void> {
+  await fs.mkdir(path.join(runtime, "system"), { recursive: true, mode: 0o755 });
+  for (const entry of await fs.readdir(source.runtime)) {
+    if (entry !== "system" && entry !== "accelerator.json") await fs.symlink(path.join(source.runtime, entry), path.join(runtime, entry));
+  }
+  const current = (await fs.readFile(path.join(source.runtime, "system", "current"), "utf8")).trim();
+  await run("cp", ["-a", "--reflink=auto", await systemInPool(source, shelf, current), path.join(runtime, "system", current)]);
+  await fs.writeFile(path.join(runtime, "system", "current"), `${current}\n`);
+}
+
+/** A copy of the system image that can be cloned; made once for each. */
+async function systemInPool(source: HomeLayout, shelf: string, digest: string): Promise<string> {
+  const name = SYSTEM_CACHE + digest;
+  const copy = path.join(shelf, name);
+  if (existsSync(copy)) return copy;
+  await removeOldSystems(shelf);
+  const building = path.join(shelf, `.${name}.${randomBytes(3).toString("hex")}`);
+  await run("cp", ["-a", "--reflink=auto", path.join(source.runtime, "system", digest), building]);
+  await fs.rename(building, copy).catch(ignore("another test file was faster"));
+  await fs.rm(building, { recursive: true, force: true });
+  return copy;
+}
+
+/** Copies of states that are past; young ones may be in use by a parallel run. */
+async function removeOldSystems(shelf: string): Promise<void> {
+  for (const name of await fs.readdir(shelf)) {
+    if (!name.startsWith(SYSTEM_CACHE) && !name.startsWith(`.${SYSTEM_CACHE}`)) continue;
+    const { ctimeMs } = await fs.stat(path.join(shelf, name));
+    if (Date.now() - ctimeMs > OLD_AFTER_MS) await fs.rm(path.join(shelf, name), { recursive: true, force: true });
+  }
+}
+
 /** Removes every test home that an interrupted run left; not the cache. */
 export async function removeAbandonedHomes(layout: HomeLayout, inUse: (home: string) => boolean): Promise<void> {
   const shelf = path.join(layout.pool, TEST_HOMES);
   for (const name of await fs.readdir(shelf).catch(() => [])) {
     const home = path.join(shelf, name);
-    if (name !== BOOT_CACHE && !inUse(home)) await fs.rm(home, { recursive: true, force: true });
+    if (name !== BOOT_CACHE && !name.startsWith(SYSTEM_CACHE) && !inUse(home)) await fs.rm(home, { recursive: true, force: true });
   }
 }
 
