@@ -7,7 +7,7 @@
  * machine: a memory snapshot fits only the order it was taken with.
  */
 import { assert } from "@sprited/base";
-import type { VmSpec } from "../vmm.ts";
+import type { VmShape, VmSpec } from "../vmm.ts";
 
 /** Grows with every change of the machine that a guest or a memory snapshot could notice. */
 export const MACHINE_REVISION = 1;
@@ -24,6 +24,15 @@ export const CONSOLE_BYTES = 65_536;
 export const CONSOLE_ID = "console";
 /** microvm has this many virtio-mmio transports. */
 const VIRTIO_DEVICES_MAX = 8;
+
+/**
+ * RAM that QEMU is given, MiB. One less where it would end at exactly 2 GiB: the kernel's header
+ * allows an initrd up to there, QEMU puts it there, and the firmware, which keeps the last 24 KiB
+ * of RAM for itself, then destroys its end before the kernel reads it.
+ */
+export function ramMib(shape: VmShape): number {
+  return shape.memoryMib === 2048 ? 2047 : shape.memoryMib;
+}
 
 /** How QEMU executes guest code. */
 export type AcceleratorKind = "kvm" | "tcg";
@@ -142,8 +151,8 @@ function machineArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]
   return [
     ...["-machine", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram"],
     ...acceleratorArgs(facts, files),
-    ...["-smp", String(shape.cpus), "-m", `${shape.memoryMib}M`],
-    ...["-object", `memory-backend-file,id=ram,size=${shape.memoryMib}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
+    ...["-smp", String(shape.cpus), "-m", `${ramMib(shape)}M`],
+    ...["-object", `memory-backend-file,id=ram,size=${ramMib(shape)}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
     // A snapshot is taken of a paused VM; without this it would stay paused after the resume.
     ...["-global", "migration.store-global-state=off"],
   ];

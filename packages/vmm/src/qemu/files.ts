@@ -6,7 +6,7 @@ import fs from "node:fs/promises";
 import { ignore, Scope } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import type { VmJail, VmSpec } from "../vmm.ts";
-import type { VmFile } from "./args.ts";
+import { ramMib, type VmFile } from "./args.ts";
 import { unusable } from "./snapshot.ts";
 
 const FLAGS = { create: "w+", write: "r+", read: "r" } as const;
@@ -25,7 +25,7 @@ export async function openVmFiles(files: readonly VmFile[], spec: VmSpec): Promi
   for (const file of files) {
     const handle = await openFile(file);
     scope.defer(file.role, () => handle.close());
-    if (file.access === "create") await handle.truncate(spec.shape.memoryMib * 1024 * 1024);
+    if (file.access === "create") await handle.truncate(ramMib(spec.shape) * 1024 * 1024);
     if (file.role === "ram" && spec.jail) await grant(handle, file.access, spec.jail);
     descriptors.push(handle.fd);
   }

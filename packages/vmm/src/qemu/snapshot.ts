@@ -15,7 +15,7 @@ import { ignore } from "@sprited/base";
 import { z } from "zod";
 import { VmmError } from "../errors.ts";
 import type { MemorySnapshot, VmShape } from "../vmm.ts";
-import { STATE_OFFSET } from "./args.ts";
+import { ramMib, STATE_OFFSET } from "./args.ts";
 
 /** Largest device state that is taken, bytes; real ones have some 100 KiB. */
 const STATE_BYTES_MAX = 64 * 1024 * 1024;
@@ -60,7 +60,7 @@ export async function verifySnapshot(snapshot: MemorySnapshot, expected: { build
   if (!isSameShape(snapshot.shape, expected.shape)) throw unusable("it was taken of a machine of another shape");
   const ramBytes = await sizeOf(snapshot.ramPath);
   if (ramBytes === undefined) throw unusable("its RAM file is missing");
-  if (ramBytes !== expected.shape.memoryMib * 1024 * 1024) throw unusable("its RAM file has another size than the machine's memory");
+  if (ramBytes !== ramMib(expected.shape) * 1024 * 1024) throw unusable("its RAM file has another size than the machine's memory");
   if ((await sizeOf(snapshot.statePath)) === undefined) throw unusable("its device state is missing");
   const state = await readStateFile(snapshot.statePath).catch((cause: unknown) => {
     throw unusable("its device state cannot be read", cause);
