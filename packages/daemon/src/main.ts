@@ -1,3 +1,4 @@
+import { after } from "@sprited/base";
 import { CommanderError } from "commander";
 import { type DaemonPort, EXIT_CODES, explainFailure, makeProgram } from "./commands/index.ts";
 
@@ -5,6 +6,9 @@ import { type DaemonPort, EXIT_CODES, explainFailure, makeProgram } from "./comm
  * The main program of `sprited`: hands the command line to `commands/` and turns what comes back
  * into an exit code. What serves is loaded only when a command needs it.
  */
+
+/** A command that has ended leaves this much time to what it forgot to close, `ms`. */
+const LINGER_MS = 2_000;
 
 const daemon: DaemonPort = {
   start: async (config, options) => (await import("./daemon.ts")).startDaemon(config, options),
@@ -26,6 +30,8 @@ try {
 } catch (error) {
   process.exitCode = exitCodeOf(error);
 }
+// Unreferenced: fires only when something else still holds the process.
+after(LINGER_MS, () => process.exit());
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok.code : EXIT_CODES.usage.code;
