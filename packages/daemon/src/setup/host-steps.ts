@@ -1,6 +1,9 @@
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import type { Logger } from "@sprited/base";
-import { homeLayout, type OnProgress, openDiskPool, openImageStore, type DiskPool, provisionRuntime } from "@sprited/disk";
+import { readdir } from "node:fs/promises";
+import os from "node:os";
+import { ignore, type Logger } from "@sprited/base";
+import { type DiskPool, findQemu, homeLayout, loadSystem, type OnProgress, openDiskPool, openImageStore, provisionRuntime } from "@sprited/disk";
 import type { Config } from "../config/index.ts";
 import { installPackages } from "./apt.ts";
 import { SetupError } from "./errors.ts";
@@ -87,8 +90,21 @@ export function hostSteps(options: HostStepsOptions): SetupStep[] {
         },
       }),
     ),
-    { id: "snapshot", title: "boot snapshot", need: "snapshot", run: options.makeBootSnapshot },
+    { id: "snapshot", title: "boot snapshot", need: "snapshot", fingerprint: async () => snapshotFingerprint(config), run: options.makeBootSnapshot },
   ];
+}
+
+/**
+ * What the boot snapshot depends on, and which ones there are. A snapshot that does not fit in spite
+ * of it is made anew by the first sprite that needs it.
+ */
+async function snapshotFingerprint(config: Config): Promise<string> {
+  const layout = homeLayout(config.home);
+  const system = await loadSystem(layout);
+  const qemu = await findQemu(layout);
+  const made = await readdir(layout.bootSnapshots).catch(ignore("none yet"));
+  const parts = [system?.digest, qemu?.version, os.release(), config.vmm, config.sprite, process.getuid?.(), [...(made ?? [])].sort()];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
 function imageNeed(name: string): SpaceNeed {

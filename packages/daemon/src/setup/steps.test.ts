@@ -63,6 +63,18 @@ describe("runSteps", () => {
     await expect(run([])).rejects.toMatchObject({ code: "home_unusable" });
   });
 
+  it("leaves out a step whose fingerprint is still that of the last time", async () => {
+    const done: string[] = [];
+    let dependsOn = "kernel 1";
+    const step: SetupStep = { id: "snapshot", title: "snapshot", fingerprint: async () => dependsOn, run: async () => void done.push(dependsOn) };
+    await run([step]);
+    await run([step]);
+    dependsOn = "kernel 2";
+    await run([step]);
+    await run([step]);
+    expect(done).toEqual(["kernel 1", "kernel 2"]);
+  });
+
   it("stops between steps when asked to", async () => {
     const stop = new AbortController();
     const done: string[] = [];

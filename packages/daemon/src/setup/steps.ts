@@ -1,7 +1,7 @@
 import { chmod, mkdir } from "node:fs/promises";
 import type { OnProgress } from "@sprited/disk";
 import { SetupError } from "./errors.ts";
-import { markFinished, readFinished } from "./finished.ts";
+import { findFingerprint, markFinished, readFinished } from "./finished.ts";
 import type { ProgressReporter } from "./progress.ts";
 import { requireSpace, type SpaceNeed } from "./space.ts";
 
@@ -17,6 +17,11 @@ export interface SetupStep {
   title: string;
   /** What must fit on the disk before the set-up begins, unless the step was finished once. */
   need?: SpaceNeed | undefined;
+  /**
+   * Digest of what the result depends on, and of the result as far as a look is cheap. While it is
+   * the one of the last time, the step is left out. For steps that cannot tell quickly themselves.
+   */
+  fingerprint?: (() => Promise<string>) | undefined;
   run(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<void>;
 }
 
@@ -38,8 +43,9 @@ export async function runSteps(steps: readonly SetupStep[], options: RunStepsOpt
   requireSpace(home, { freeBytes: await options.freeBytes(home), floorBytes: options.floorBytes, needs });
   for (const step of steps) {
     signal?.throwIfAborted();
+    if (step.fingerprint && finished.has(step.id) && (await step.fingerprint()) === (await findFingerprint(home, step.id))) continue;
     await progress.step(step.title, async (onProgress) => step.run(onProgress, signal));
-    if (!finished.has(step.id)) await markFinished(home, step.id);
+    await markFinished(home, step.id, await step.fingerprint?.());
   }
 }
 
