@@ -95,16 +95,16 @@ class Bench {
       await finish(vm);
     }
   }
+}
 
-  async expectNothingOf(spec: VmSpec): Promise<void> {
-    await expect(fs.access(spec.directory)).rejects.toThrow("ENOENT");
-    expect((await this.world.traces()).filter((trace) => trace.includes(spec.incarnation))).toEqual([]);
-  }
+async function expectNothingOf(world: ContractWorld, spec: VmSpec): Promise<void> {
+  await expect(fs.access(spec.directory)).rejects.toThrow("ENOENT");
+  expect((await world.traces()).filter((trace) => trace.includes(spec.incarnation))).toEqual([]);
+}
 
-  async expectRefused(spec: VmSpec, code: VmmErrorCode): Promise<void> {
-    await expectCode(this.start(spec), code);
-    await this.expectNothingOf(spec);
-  }
+async function expectRefused(bench: Bench, spec: VmSpec, code: VmmErrorCode): Promise<void> {
+  await expectCode(bench.start(spec), code);
+  await expectNothingOf(bench.world, spec);
 }
 
 async function finish(vm: VmProcess): Promise<void> {
@@ -144,7 +144,7 @@ function coldStarts(bench: Bench): void {
         expect(await vm.isPaused()).toBe(false);
         expect((await vm.console()).length).toBeLessThanOrEqual(CONSOLE_CHARACTERS_MAX);
       });
-      await bench.expectNothingOf(spec);
+      await expectNothingOf(bench.world, spec);
     });
 
     test("puts the memory where the spec says, as large as the shape", async () => {
@@ -233,11 +233,19 @@ function resumes(bench: Bench): void {
 
     test("is refused for an unusable snapshot, and nothing is left", async () => {
       const { snapshot } = bench.saved;
-      await bench.expectRefused(bench.resumed("private", { ...snapshot, build: `${snapshot.build} of another day` }), "vmm_snapshot_unusable");
-      await bench.expectRefused(bench.resumed("private", { ...snapshot, shape: { ...snapshot.shape, cpus: snapshot.shape.cpus + 1 } }), "vmm_snapshot_unusable");
-      await bench.expectRefused(bench.resumed("private", { ...snapshot, ramPath: bench.path("missing") }), "vmm_snapshot_unusable");
-      await bench.expectRefused(bench.resumed("private", { ...snapshot, statePath: bench.path("missing") }), "vmm_snapshot_unusable");
-      await bench.expectRefused(bench.resumed("shared", { ...snapshot, statePath: bench.world.directory }), "vmm_snapshot_unusable");
+      await expectRefused(
+        bench,
+        bench.resumed("private", { ...snapshot, build: `${snapshot.build} of another day` }),
+        "vmm_snapshot_unusable",
+      );
+      await expectRefused(
+        bench,
+        bench.resumed("private", { ...snapshot, shape: { ...snapshot.shape, cpus: snapshot.shape.cpus + 1 } }),
+        "vmm_snapshot_unusable",
+      );
+      await expectRefused(bench, bench.resumed("private", { ...snapshot, ramPath: bench.path("missing") }), "vmm_snapshot_unusable");
+      await expectRefused(bench, bench.resumed("private", { ...snapshot, statePath: bench.path("missing") }), "vmm_snapshot_unusable");
+      await expectRefused(bench, bench.resumed("shared", { ...snapshot, statePath: bench.world.directory }), "vmm_snapshot_unusable");
     });
 
     test.each([
@@ -248,7 +256,7 @@ function resumes(bench: Bench): void {
     ])("is refused when %s, and nothing is left", async (_what, damage) => {
       const copy = await bench.copy();
       await damage(copy);
-      await bench.expectRefused(bench.resumed("private", copy), "vmm_snapshot_unusable");
+      await expectRefused(bench, bench.resumed("private", copy), "vmm_snapshot_unusable");
     });
   });
 }
@@ -270,7 +278,7 @@ function ends(bench: Bench): void {
       await expectCode(vm.pause(), "vmm_exited_early");
       await expectCode(vm.openPort(vm.spec.ports[0]!), "vmm_exited_early");
       await vm.dispose();
-      await bench.expectNothingOf(spec);
+      await expectNothingOf(bench.world, spec);
     });
 
     test("of a paused VM by kill is requested too", async () => {
@@ -285,7 +293,7 @@ function ends(bench: Bench): void {
       await bench.world.crash(vm);
       expect((await vm.exited).kind).toBe("crashed");
       await vm.dispose();
-      await bench.expectNothingOf(vm.spec);
+      await expectNothingOf(bench.world, vm.spec);
     });
 
     test("by the guest itself is told apart", async () => {
@@ -329,7 +337,7 @@ function adoptions(bench: Bench): void {
       expect((await vm!.saveState(bench.path("state"))).build).toBe(bench.driver.build);
       await finish(vm!);
       expect((await vm!.exited).kind).toBe("requested");
-      await bench.expectNothingOf(before.spec);
+      await expectNothingOf(bench.world, before.spec);
     });
 
     test("keeps a paused VM paused", async () => {
@@ -357,7 +365,7 @@ function adoptions(bench: Bench): void {
       await restart();
       await bench.world.crash(before);
       expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
-      await bench.expectNothingOf(before.spec);
+      await expectNothingOf(bench.world, before.spec);
       expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
     });
 
@@ -366,7 +374,7 @@ function adoptions(bench: Bench): void {
       await bench.world.cutOffStart(before);
       await restart();
       expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
-      await bench.expectNothingOf(before.spec);
+      await expectNothingOf(bench.world, before.spec);
     });
 
     test("never takes a process for a VM because of its pid", async () => {
@@ -375,7 +383,7 @@ function adoptions(bench: Bench): void {
       await restart();
       expect(await bench.driver.adopt(before.spec.directory)).toBeUndefined();
       expect(await bystanderLives()).toBe(true);
-      await bench.expectNothingOf(before.spec);
+      await expectNothingOf(bench.world, before.spec);
     });
   });
 }
@@ -385,7 +393,7 @@ function refusals(bench: Bench): void {
     test("for lack of a disk leaves nothing, not even memory", async () => {
       const spec = bench.fresh();
       const missing = { serial: "missing", path: bench.path("missing"), readOnly: false };
-      await bench.expectRefused({ ...spec, disks: [...spec.disks, missing] }, "vmm_control");
+      await expectRefused(bench, { ...spec, disks: [...spec.disks, missing] }, "vmm_control");
       await expect(fs.access((spec.memory as { path: string }).path)).rejects.toThrow("ENOENT");
     });
 
@@ -400,7 +408,7 @@ function refusals(bench: Bench): void {
       const reason = new Error("no longer wanted");
       const called = bench.resumed("private");
       await expect(bench.start(called, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-      await bench.expectNothingOf(called);
+      await expectNothingOf(bench.world, called);
     });
 
     test("because it is called off on the way rejects with the caller's reason and leaves nothing", async () => {
@@ -413,7 +421,7 @@ function refusals(bench: Bench): void {
         // A start that was quicker than the call stands.
         if (outcome instanceof Error) expect(outcome).toBe(reason);
         else await finish(outcome as VmProcess);
-        await bench.expectNothingOf(spec);
+        await expectNothingOf(bench.world, spec);
       }
     });
   });

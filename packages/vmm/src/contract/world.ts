@@ -85,14 +85,17 @@ export class GuestTalk implements AsyncDisposable {
   /** Waits for the answer to a question. */
   async answer(nonce: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<number> {
     const pattern = new RegExp(`${nonce} (\\d+)\\s`);
-    return withDeadline("the guest's answer", { timeoutMs }, () =>
-      new Promise((resolve) => {
-        this.#onData = () => {
-          const match = pattern.exec(this.#received);
-          if (match) resolve(Number(match[1]));
-        };
-        this.#onData();
-      }),
+    return withDeadline(
+      "the guest's answer",
+      { timeoutMs },
+      () =>
+        new Promise((resolve) => {
+          this.#onData = () => {
+            const match = pattern.exec(this.#received);
+            if (match) resolve(Number(match[1]));
+          };
+          this.#onData();
+        }),
     );
   }
 

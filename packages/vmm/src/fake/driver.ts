@@ -78,7 +78,9 @@ function openMachine(spec: VmSpec): SimulatedMachine {
   try {
     return new SimulatedMachine(spec);
   } catch (cause) {
-    throw spec.memory.kind === "snapshot" ? unusable("its RAM file cannot be read", cause) : new VmmError("vmm_control", "the VM's RAM file cannot be read", { cause });
+    throw spec.memory.kind === "snapshot"
+      ? unusable("its RAM file cannot be read", cause)
+      : new VmmError("vmm_control", "the VM's RAM file cannot be read", { cause });
   }
 }
 
@@ -93,7 +95,8 @@ async function requireDisks(spec: VmSpec): Promise<void> {
 async function meetFault({ host, signal }: StartContext): Promise<void> {
   const fault = host.takeStartFault();
   if (fault?.kind === "fail") throw fault.error;
-  if (fault?.kind === "hang") await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
+  if (fault?.kind === "hang")
+    await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
 }
 
 async function adopt(directory: string, host: SimulatedHost): Promise<VmProcess | undefined> {

@@ -71,7 +71,9 @@ export class SimulatedMachine {
     for (const port of this.ports.values()) port.close();
     const guest = this.#guest;
     if (guest) {
-      await withDeadline("the end of a simulated guest", { timeoutMs: GUEST_END_TIMEOUT_MS }, async () => guest[Symbol.asyncDispose]()).catch(ignore("its machine is gone"));
+      await withDeadline("the end of a simulated guest", { timeoutMs: GUEST_END_TIMEOUT_MS }, async () =>
+        guest[Symbol.asyncDispose](),
+      ).catch(ignore("its machine is gone"));
     }
     this.#settle(kind);
   }

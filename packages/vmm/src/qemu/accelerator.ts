@@ -41,7 +41,8 @@ const verdictFile = z.object({ key: z.string(), kind: z.enum(["kvm", "tcg"]), re
 /** The accelerator that was asked for, or the one the probe proved. */
 export async function resolveAccelerator(options: ResolveAccelerator): Promise<Accelerator> {
   if (options.wanted !== "auto") return { kind: options.wanted, reason: "set in the configuration" };
-  if (!(await canOpenKvm())) return { kind: "tcg", reason: `${KVM_DEVICE} is missing or may not be opened; is virtualisation switched on in the firmware?` };
+  if (!(await canOpenKvm()))
+    return { kind: "tcg", reason: `${KVM_DEVICE} is missing or may not be opened; is virtualisation switched on in the firmware?` };
   const program = await fs.realpath(options.program.path).catch(() => options.program.path);
   const key = verdictKey({ kernel: `${os.release()} ${os.version()}`, cpu: os.cpus()[0]?.model ?? "", version: options.version, program });
   const known = await readVerdict(options.cachePath, key);

@@ -119,20 +119,20 @@ export function qemuArgs(spec: VmSpec, facts: ProgramFacts): string[] {
   const files = planFiles(spec, facts.accelerator);
   return [
     // Nothing reads it but people and tests who look for a home's processes.
-    ...["-name", `guest=${spec.directory.replaceAll(",", ",,")},debug-threads=on`],
-    ...facts.dataPaths.flatMap((path) => ["-L", path]),
-    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
-    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ...descriptorArgs(files),
-    ...machineArgs(spec, facts, files),
-    ...["-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
-    ...["-chardev", `ringbuf,id=${CONSOLE_ID},size=${CONSOLE_BYTES}`, "-serial", `chardev:${CONSOLE_ID}`],
-    ...portArgs(spec),
-    ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
-    ...diskArgs(spec),
-    ...nicArgs(spec),
-    ...bootArgs(spec, facts, files),
-  ];
+    ["-name", `guest=${spec.directory.replaceAll(",", ",,")},debug-threads=on`],
+    facts.dataPaths.flatMap((path) => ["-L", path]),
+    ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    descriptorArgs(files),
+    machineArgs(spec, facts, files),
+    ["-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+    ["-chardev", `ringbuf,id=${CONSOLE_ID},size=${CONSOLE_BYTES}`, "-serial", `chardev:${CONSOLE_ID}`],
+    portArgs(spec),
+    ["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
+    diskArgs(spec),
+    nicArgs(spec),
+    bootArgs(spec, facts, files),
+  ].flat();
 }
 
 /** Descriptors that QEMU opens by name need a set; the others it reaches through /proc/self/fd. */
@@ -149,13 +149,13 @@ function machineArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]
   // Read-only on the host's side: nothing may ever write into a file that many VMs map.
   const mapping = isPrivate ? "share=off,readonly=on,rom=off" : "share=on";
   return [
-    ...["-machine", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram"],
-    ...acceleratorArgs(facts, files),
-    ...["-smp", String(shape.cpus), "-m", `${ramMib(shape)}M`],
-    ...["-object", `memory-backend-file,id=ram,size=${ramMib(shape)}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
+    ["-machine", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram"],
+    acceleratorArgs(facts, files),
+    ["-smp", String(shape.cpus), "-m", `${ramMib(shape)}M`],
+    ["-object", `memory-backend-file,id=ram,size=${ramMib(shape)}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
     // A snapshot is taken of a paused VM; without this it would stay paused after the resume.
-    ...["-global", "migration.store-global-state=off"],
-  ];
+    ["-global", "migration.store-global-state=off"],
+  ].flat();
 }
 
 function acceleratorArgs(facts: ProgramFacts, files: readonly VmFile[]): string[] {
@@ -168,8 +168,10 @@ function acceleratorArgs(facts: ProgramFacts, files: readonly VmFile[]): string[
 
 function portArgs(spec: VmSpec): string[] {
   const ports = spec.ports.flatMap((name, index) => [
-    ...["-chardev", `socket,id=port${index},path=${portSocket(index)},server=on,wait=off`],
-    ...["-device", `virtserialport,chardev=port${index},name=${name},nr=${index + 1}`],
+    "-chardev",
+    `socket,id=port${index},path=${portSocket(index)},server=on,wait=off`,
+    "-device",
+    `virtserialport,chardev=port${index},name=${name},nr=${index + 1}`,
   ]);
   return ["-device", "virtio-serial-device", ...ports];
 }
@@ -178,26 +180,28 @@ function diskArgs(spec: VmSpec): string[] {
   return spec.disks.flatMap((disk, index) => {
     const common = `read-only=${disk.readOnly ? "on" : "off"},discard=unmap`;
     return [
-      ...["-blockdev", `driver=file,node-name=file${index},filename=/dev/fdset/${FILE_DESCRIPTOR_BASE + index},${common}`],
-      ...["-blockdev", `driver=raw,node-name=disk${index},file=file${index},${common}`],
-      ...["-device", `virtio-blk-device,drive=disk${index},serial=${disk.serial}`],
-    ];
+      ["-blockdev", `driver=file,node-name=file${index},filename=/dev/fdset/${FILE_DESCRIPTOR_BASE + index},${common}`],
+      ["-blockdev", `driver=raw,node-name=disk${index},file=file${index},${common}`],
+      ["-device", `virtio-blk-device,drive=disk${index},serial=${disk.serial}`],
+    ].flat();
   });
 }
 
 function nicArgs(spec: VmSpec): string[] {
   return spec.nics.flatMap((nic, index) => [
-    ...["-netdev", `tap,id=net${index},ifname=${nic.tap},script=no,downscript=no`],
-    ...["-device", `virtio-net-device,netdev=net${index},mac=${nic.mac}`],
+    "-netdev",
+    `tap,id=net${index},ifname=${nic.tap},script=no,downscript=no`,
+    "-device",
+    `virtio-net-device,netdev=net${index},mac=${nic.mac}`,
   ]);
 }
 
 function bootArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]): string[] {
   if (spec.memory.kind === "snapshot") return ["-incoming", "defer"];
   return [
-    ...["-kernel", `/proc/self/fd/${descriptorOf(files, "kernel")}`, "-initrd", `/proc/self/fd/${descriptorOf(files, "initrd")}`],
-    ...["-append", [spec.kernel.commandLine, ...facts.kernelArguments].join(" ")],
-  ];
+    ["-kernel", `/proc/self/fd/${descriptorOf(files, "kernel")}`, "-initrd", `/proc/self/fd/${descriptorOf(files, "initrd")}`],
+    ["-append", [spec.kernel.commandLine, ...facts.kernelArguments].join(" ")],
+  ].flat();
 }
 
 function descriptorOf(files: readonly VmFile[], role: VmFile["role"]): number {

@@ -116,7 +116,10 @@ export async function openCgroups(logger: Logger): Promise<CgroupHierarchy> {
 }
 
 function sayNone(logger: Logger, reason: string, err?: unknown): void {
-  logger.warn({ event: "vmm.cgroup", outcome: "none", reason, ...(err === undefined ? {} : { err }) }, "VMs run without limits of their own on host memory, processes and CPU share");
+  logger.warn(
+    { event: "vmm.cgroup", outcome: "none", reason, ...(err === undefined ? {} : { err }) },
+    "VMs run without limits of their own on host memory, processes and CPU share",
+  );
 }
 
 async function openV2(mount: string): Promise<void> {

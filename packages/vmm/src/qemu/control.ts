@@ -81,7 +81,9 @@ export class QemuControl {
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
     const timeoutMs = options.timeoutMs ?? RECONNECT_TIMEOUT_MS;
     try {
-      const socket = await withDeadline("QEMU's control socket", { timeoutMs, signal }, (deadline) => connectSocket(this.#socketPath, deadline));
+      const socket = await withDeadline("QEMU's control socket", { timeoutMs, signal }, (deadline) =>
+        connectSocket(this.#socketPath, deadline),
+      );
       socket.unref();
       const session = new QmpSession(socket, { onEvent: (event) => this.#receive(event) });
       this.#session = session;
@@ -95,6 +97,7 @@ export class QemuControl {
 
   #receive(event: QmpEvent): void {
     if (event.event === "SHUTDOWN") this.announcedEnd = event.data["guest"] === true ? "guest" : "host";
-    for (const listener of [...this.#listeners]) listener(event);
+    // A listener that is done removes itself; that does not disturb going through a set.
+    for (const listener of this.#listeners) listener(event);
   }
 }

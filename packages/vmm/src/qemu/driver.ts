@@ -78,7 +78,12 @@ class QemuDriver implements VmmDriver {
     const isRunning = identity !== undefined && (await isAlive(identity));
     if (isRunning && record && (await findText(paths.started)) !== undefined) {
       const watch = new ProcessWatch(identity, { logPath: paths.log });
-      return this.#manage({ build: record.build, cgroups: record.cgroups, spec: { ...record.spec, directory } }, paths, watch, controlOf(paths, watch));
+      return this.#manage(
+        { build: record.build, cgroups: record.cgroups, spec: { ...record.spec, directory } },
+        paths,
+        watch,
+        controlOf(paths, watch),
+      );
     }
     if (isRunning) {
       const watch = new ProcessWatch(identity, { logPath: paths.log });
@@ -109,7 +114,12 @@ class QemuDriver implements VmmDriver {
     await Promise.all([writeRecord(paths, record), createCgroup(plan)]);
     scope.defer("control groups", () => removeCgroup(cgroups));
     const kernelArguments = spec.memory.kind === "fresh" ? await this.#kernelArguments(`${paths.directory}/clock`) : [];
-    const facts = { dataPaths: this.#options.program.dataPaths, accelerator: this.accelerator.kind, tbSizeMib: this.#tbSizeMib, kernelArguments };
+    const facts = {
+      dataPaths: this.#options.program.dataPaths,
+      accelerator: this.accelerator.kind,
+      tbSizeMib: this.#tbSizeMib,
+      kernelArguments,
+    };
     const args = qemuArgs(spec, facts);
     steps.mark("prepared");
 
@@ -127,7 +137,17 @@ class QemuDriver implements VmmDriver {
     }
     await fs.writeFile(paths.started, "");
     steps.mark("recorded");
-    this.#options.logger.debug({ event: "vmm.start", outcome: "ok", incarnation: spec.incarnation, memory: spec.memory.kind, pid: watch.identity.pid, stepMs: steps.all }, "VM runs");
+    this.#options.logger.debug(
+      {
+        event: "vmm.start",
+        outcome: "ok",
+        incarnation: spec.incarnation,
+        memory: spec.memory.kind,
+        pid: watch.identity.pid,
+        stepMs: steps.all,
+      },
+      "VM runs",
+    );
     const vm = this.#manage(record, paths, watch, control);
     scope.move();
     return vm;
@@ -141,7 +161,13 @@ class QemuDriver implements VmmDriver {
     await using files = await openVmFiles(planFiles(spec, this.accelerator.kind), spec);
     await using log = await fs.open(paths.log, "a", 0o600);
     signal.throwIfAborted();
-    const plan = { program: this.#options.program.path, args: context.args, jail: spec.jail, cgroups: record.cgroups, identityPath: paths.process };
+    const plan = {
+      program: this.#options.program.path,
+      args: context.args,
+      jail: spec.jail,
+      cgroups: record.cgroups,
+      identityPath: paths.process,
+    };
     const child = await launch(plan, { directory: paths.jail, log: log.fd, files: files.descriptors });
     return await watchLaunched(child, paths, { signal, scope });
   }
@@ -156,11 +182,18 @@ class QemuDriver implements VmmDriver {
       steps.mark("running");
       return;
     }
-    const running = control.next((event) => (event.event === "RESUME" ? "running" : migrationEnd(event) === "failed" ? "failed" : undefined), signal);
+    const running = control.next(
+      (event) => (event.event === "RESUME" ? "running" : migrationEnd(event) === "failed" ? "failed" : undefined),
+      signal,
+    );
     running.catch(ignore("reported by the commands"));
     await Promise.all([
       control.execute("migrate-set-capabilities", MIGRATION_CAPABILITIES, { signal, timeoutMs: START_TIMEOUT_MS }),
-      control.execute("migrate-incoming", { uri: incomingUri(planFiles(spec, this.accelerator.kind)) }, { signal, timeoutMs: START_TIMEOUT_MS }),
+      control.execute(
+        "migrate-incoming",
+        { uri: incomingUri(planFiles(spec, this.accelerator.kind)) },
+        { signal, timeoutMs: START_TIMEOUT_MS },
+      ),
     ]);
     steps.mark("incoming");
     if ((await running) === "failed") throw unusable("QEMU refused its device state");

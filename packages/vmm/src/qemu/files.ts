@@ -42,7 +42,8 @@ async function openFile(file: VmFile): Promise<fs.FileHandle> {
   try {
     return await fs.open(file.path, FLAGS[file.access], 0o600);
   } catch (cause) {
-    if (file.role === "state" || (file.role === "ram" && file.access !== "create")) throw unusable(`its ${file.role} file cannot be opened`, cause);
+    if (file.role === "state" || (file.role === "ram" && file.access !== "create"))
+      throw unusable(`its ${file.role} file cannot be opened`, cause);
     if (file.role === "kvm") throw new VmmError("vmm_unavailable", "/dev/kvm cannot be opened", { cause });
     throw new VmmError("vmm_control", `the VM's ${file.role} file cannot be opened`, { cause });
   }

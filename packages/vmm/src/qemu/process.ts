@@ -78,9 +78,18 @@ export function launchArgs(plan: LaunchPlan): string[] {
   const { jail } = plan;
   const confine = jail
     ? [
-        ...["nsenter", `--net=${jail.netnsPath}`, "--"],
-        ...["setpriv", `--reuid=${jail.uid}`, `--regid=${jail.gid}`, "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"],
-      ]
+        ["nsenter", `--net=${jail.netnsPath}`, "--"],
+        [
+          "setpriv",
+          `--reuid=${jail.uid}`,
+          `--regid=${jail.gid}`,
+          "--clear-groups",
+          "--no-new-privs",
+          "--inh-caps=-all",
+          "--bounding-set=-all",
+          "--",
+        ],
+      ].flat()
     : [];
   const bind = plan.endsWithProgram ? ["setpriv", "--pdeathsig=KILL", "--"] : [];
   return ["-c", LAUNCHER, "sprited-vmm", plan.identityPath, ...plan.cgroups, "--", ...confine, ...bind, plan.program, ...plan.args];
@@ -165,7 +174,8 @@ export class ProcessWatch {
     this.expectEnd();
     while (await isAlive(this.identity)) {
       signalProcess(this.identity.pid, "SIGKILL");
-      if (performance.now() > deadline) throw new VmmError("vmm_timeout", `process ${this.identity.pid} does not end although it was killed`);
+      if (performance.now() > deadline)
+        throw new VmmError("vmm_timeout", `process ${this.identity.pid} does not end although it was killed`);
       await sleep(ENDING_EVERY_MS);
     }
   }
@@ -230,7 +240,11 @@ export async function logTail(logPath: string, bytesMax: number): Promise<string
  * is killed as the child it still is; afterwards by identity. Throws `vmm_exited_early` with its
  * own words as the cause when it ends first.
  */
-export async function watchLaunched(child: ChildProcess, paths: VmPaths, context: { signal: AbortSignal; scope: Scope }): Promise<ProcessWatch> {
+export async function watchLaunched(
+  child: ChildProcess,
+  paths: VmPaths,
+  context: { signal: AbortSignal; scope: Scope },
+): Promise<ProcessWatch> {
   const { scope } = context;
   scope.defer("launched process", async () => {
     child.kill("SIGKILL");
@@ -240,7 +254,9 @@ export async function watchLaunched(child: ChildProcess, paths: VmPaths, context
     const identity = parseIdentity(await findText(paths.process));
     if (identity) return new ProcessWatch(identity, { child, logPath: paths.log });
     if (child.exitCode !== null || child.signalCode !== null) {
-      throw new VmmError("vmm_exited_early", "the VMM process could not be launched", { cause: new Error(await logTail(paths.log, 4_096)) });
+      throw new VmmError("vmm_exited_early", "the VMM process could not be launched", {
+        cause: new Error(await logTail(paths.log, 4_096)),
+      });
     }
     await sleep(LAUNCH_EVERY_MS, { signal: context.signal });
   }

@@ -131,7 +131,11 @@ export class QmpSession {
     });
     this.#stream.write(`${JSON.stringify({ execute: command, ...(args ? { arguments: args } : {}), id })}\n`);
     try {
-      return await withDeadline(`QEMU's answer to ${command}`, { timeoutMs: options.timeoutMs ?? COMMAND_TIMEOUT_MS, signal: options.signal }, () => reply);
+      return await withDeadline(
+        `QEMU's answer to ${command}`,
+        { timeoutMs: options.timeoutMs ?? COMMAND_TIMEOUT_MS, signal: options.signal },
+        () => reply,
+      );
     } catch (error) {
       if (!(error instanceof DeadlineError)) throw error;
       throw new VmmError("vmm_timeout", `QEMU does not answer ${command}`, { cause: error });

@@ -69,7 +69,15 @@ export interface VmPaths {
 
 export function vmPaths(directory: string): VmPaths {
   const at = (name: string): string => path.join(directory, name);
-  return { directory, record: at("vm.json"), process: at("process"), started: at("started"), log: at("vmm.log"), console: at("console.log"), jail: at("jail") };
+  return {
+    directory,
+    record: at("vm.json"),
+    process: at("process"),
+    started: at("started"),
+    log: at("vmm.log"),
+    console: at("console.log"),
+    jail: at("jail"),
+  };
 }
 
 /** Makes the directory of a new VM, which may hold files of the caller. Throws `vmm_control` when it is a VM's already. */

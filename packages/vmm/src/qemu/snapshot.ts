@@ -38,7 +38,14 @@ const stateHeader = z.object({
 export async function sealState(writtenPath: string, statePath: string, identity: { build: string; shape: VmShape }): Promise<void> {
   const stream = (await readStateFile(writtenPath)).subarray(STATE_OFFSET);
   if (stream.length === 0) throw new VmmError("vmm_control", "QEMU wrote no device state");
-  const header = { magic: "sprited-vm-state", format: 1, build: identity.build, shape: identity.shape, bytes: stream.length, sha256: hashOf(stream) };
+  const header = {
+    magic: "sprited-vm-state",
+    format: 1,
+    build: identity.build,
+    shape: identity.shape,
+    bytes: stream.length,
+    sha256: hashOf(stream),
+  };
   const head = Buffer.alloc(STATE_OFFSET);
   head.write(JSON.stringify(header));
   const temporary = `${statePath}.${randomBytes(4).toString("hex")}.tmp`;
@@ -80,7 +87,9 @@ function checkState(state: Buffer, expected: { build: string; shape: VmShape }):
 }
 
 export function unusable(why: string, cause?: unknown): VmmError {
-  return new VmmError("vmm_snapshot_unusable", `the memory snapshot cannot be resumed: ${why}; start the machine from its disk instead`, { cause });
+  return new VmmError("vmm_snapshot_unusable", `the memory snapshot cannot be resumed: ${why}; start the machine from its disk instead`, {
+    cause,
+  });
 }
 
 function isSameShape(one: VmShape, other: VmShape): boolean {
@@ -90,7 +99,8 @@ function isSameShape(one: VmShape, other: VmShape): boolean {
 async function readStateFile(file: string): Promise<Buffer> {
   await using handle = await fs.open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   const stat = await handle.stat();
-  if (!stat.isFile() || stat.size > STATE_BYTES_MAX) throw new VmmError("vmm_control", "the device state is not a file of a plausible size");
+  if (!stat.isFile() || stat.size > STATE_BYTES_MAX)
+    throw new VmmError("vmm_control", "the device state is not a file of a plausible size");
   return handle.readFile();
 }
 

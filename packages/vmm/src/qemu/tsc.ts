@@ -47,7 +47,8 @@ export function tscKhz(first: readonly TscReading[], last: readonly TscReading[]
     if (!(khz > 0)) return undefined;
     const origin = from;
     const lagMs = (reading: TscReading): number => reading.atMs - origin.atMs - Number(reading.ticks - origin.ticks) / khz;
-    const leastLag = (group: readonly TscReading[], start: TscReading): TscReading => group.reduce((best, reading) => (lagMs(reading) < lagMs(best) ? reading : best), start);
+    const leastLag = (group: readonly TscReading[], start: TscReading): TscReading =>
+      group.reduce((best, reading) => (lagMs(reading) < lagMs(best) ? reading : best), start);
     [from, to] = [leastLag(first, from), leastLag(last, to)];
   }
   return Math.round(speed(from, to));
@@ -77,9 +78,9 @@ export async function measureTscKhz(program: QemuProgram, options: { directory: 
   await fs.writeFile(path.join(paths.jail, "firmware"), firmware);
   await using log = await fs.open(paths.log, "a", 0o600);
   const args = [
-    ...["-nodefaults", "-no-user-config", "-display", "none", "-machine", "microvm", "-accel", "tcg,tb-size=1", "-cpu", "max", "-m", "16M"],
-    ...["-bios", "firmware", "-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
-  ];
+    ["-nodefaults", "-no-user-config", "-display", "none", "-machine", "microvm", "-accel", "tcg,tb-size=1", "-cpu", "max", "-m", "16M"],
+    ["-bios", "firmware", "-chardev", `socket,id=qmp,path=${CONTROL_SOCKET},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+  ].flat();
   const plan = { program: program.path, args, jail: undefined, cgroups: [], identityPath: paths.process, endsWithProgram: true };
   const child = await launch(plan, { directory: paths.jail, log: log.fd, files: [] });
   const signal = AbortSignal.timeout(MEASURE_TIMEOUT_MS);

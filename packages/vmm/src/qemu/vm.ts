@@ -9,10 +9,10 @@ import { assert, DeadlineError, ignore, sleep, withDeadline } from "@sprited/bas
 import { z } from "zod";
 import { VmmError } from "../errors.ts";
 import type { MemorySnapshot, VmExit, VmProcess, VmSpec } from "../vmm.ts";
-import { CONSOLE_BYTES, CONSOLE_ID, CONTROL_SOCKET, portSocket, STATE_FILE, STATE_OFFSET } from "./args.ts";
+import { CONSOLE_BYTES, CONSOLE_ID, portSocket, STATE_FILE, STATE_OFFSET } from "./args.ts";
 import { removeCgroup } from "./cgroup.ts";
-import { QemuControl } from "./control.ts";
-import { logTail, ProcessWatch } from "./process.ts";
+import type { QemuControl } from "./control.ts";
+import { logTail, type ProcessWatch } from "./process.ts";
 import { connectSocket, type QmpEvent } from "./qmp.ts";
 import { findText, type VmPaths, type VmRecord } from "./record.ts";
 import { sealState } from "./snapshot.ts";
@@ -75,7 +75,9 @@ export class QemuVm implements VmProcess {
     const signal = options.signal ? AbortSignal.any([options.signal, ended.signal]) : ended.signal;
     const socketPath = path.join(this.#parts.paths.jail, portSocket(index));
     try {
-      const port = await withDeadline("the VM's serial port", { timeoutMs: PORT_TIMEOUT_MS, signal }, (deadline) => connectSocket(socketPath, deadline));
+      const port = await withDeadline("the VM's serial port", { timeoutMs: PORT_TIMEOUT_MS, signal }, (deadline) =>
+        connectSocket(socketPath, deadline),
+      );
       // A VM that ends resets its ports; without any listener that would end this program too.
       return port.on("error", ignore("the port closes, which its user sees"));
     } catch (error) {
