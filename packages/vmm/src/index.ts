@@ -1,6 +1,15 @@
 /** The door of the package. */
 export { VmmError, type VmmErrorCode } from "./errors.ts";
 export {
+  type GuestMemory,
+  type GuestSurroundings,
+  openSimulatedDriver,
+  type SimulatedDriverOptions,
+  type SimulatedGuest,
+  SimulatedHost,
+  type StartFault,
+} from "./fake/index.ts";
+export {
   findResolvers,
   inspectNetwork,
   type NetworkFacts,
@@ -14,5 +23,13 @@ export {
   openNetworkSlots,
   readNetworkFacts,
 } from "./net/index.ts";
-export { type Accelerator, type AcceleratorKind, openQemuDriver, type QemuDriverOptions, type QemuProgram, type ResolveAccelerator, resolveAccelerator } from "./qemu/index.ts";
+export {
+  type Accelerator,
+  type AcceleratorKind,
+  openQemuDriver,
+  type QemuDriverOptions,
+  type QemuProgram,
+  type ResolveAccelerator,
+  resolveAccelerator,
+} from "./qemu/index.ts";
 export type { MemorySnapshot, VmExit, VmJail, VmmDriver, VmProcess, VmShape, VmSpec } from "./vmm.ts";
