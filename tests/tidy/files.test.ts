@@ -1,15 +1,13 @@
 /** How files are cut and named (CONTRIBUTING.md). */
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { PACKAGES, read, repositoryFiles, sourceFiles } from "./repository.ts";
+import { isTest, PACKAGES, read, repositoryFiles, sourceFiles } from "./repository.ts";
 
 const LINES_MAX = 400;
 const README_LINES_MAX = 40;
 const FORBIDDEN_NAMES = new Set(["utils", "helpers", "common", "misc", "manager", "core", "types"]);
 /** Programs that others start by their path. */
 const WITHOUT_EXTENSION = new Set(["sprite", "sprited", "run"]);
-
-const isTest = (file: string): boolean => /\.test\.ts$/.test(file);
 
 describe("source files", () => {
   it(`have at most ${LINES_MAX} lines, tests aside`, () => {

@@ -26,7 +26,12 @@ export function read(file: string): string {
 
 /** Program sources: TypeScript and plain modules, without tests when `tests` is false. */
 export function sourceFiles(options: { tests: boolean }): string[] {
-  return repositoryFiles().filter((file) => /\.(ts|mjs)$/.test(file) && (options.tests || !/\.test\.ts$/.test(file)));
+  return repositoryFiles().filter((file) => /\.(ts|mjs)$/.test(file) && (options.tests || !isTest(file)));
+}
+
+/** Tests, and the contract suites that only tests run. */
+export function isTest(file: string): boolean {
+  return file.endsWith(".test.ts") || file.includes("/contract/");
 }
 
 /** Folders below packages/. */
