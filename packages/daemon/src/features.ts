@@ -100,6 +100,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
       await slots?.settle();
     },
     async close() {
+      await sprites.close();
       organizations.close();
       database[Symbol.dispose]();
     },

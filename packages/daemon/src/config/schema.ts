@@ -112,7 +112,7 @@ export const configSchema = z.strictObject({
       .string()
       .min(1)
       .default("localhost")
-      .meta(about("Domain below which sprite URLs are formed: `http://NAME.DOMAIN:PORT`.")),
+      .meta(about("Domain below which sprite URLs are formed: `http://NAME-ORGANIZATION.DOMAIN:PORT`.")),
   }),
   timeouts: z.strictObject({
     boot_ms: milliseconds.default(180_000).meta(about("A kernel boot up to the agent's first word. Emulated CPUs need about ten times as long as KVM.", { unit: "ms" })),

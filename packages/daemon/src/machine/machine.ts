@@ -40,6 +40,8 @@ export interface Machine {
   link(options?: { signal?: AbortSignal | undefined }): Promise<GuestLink>;
   /** Ends the inner environment in order, then the VM (LIFE-7). Never throws for a silent guest. */
   stop(options: { graceMs: number }): Promise<void>;
+  /** Closes the link and lets go; the VM runs on. For the end of the daemon. */
+  detach(): Promise<void>;
   /** Ends the VM at once and gives everything back. Idempotent. */
   kill(): Promise<void>;
 }

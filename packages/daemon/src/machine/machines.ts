@@ -185,6 +185,10 @@ function runningMachine(options: MachinesOptions, { record, process, slot, first
       }
       await (ended ??= end());
     },
+    detach: async () => {
+      gone = true;
+      await current?.[Symbol.asyncDispose]();
+    },
     kill: async () => {
       await (ended ??= end());
     },

@@ -56,6 +56,7 @@ class StagedMachines implements Machines {
         this.stops.push(incarnation);
         end({ kind: "requested", detail: "" });
       },
+      detach: async () => {},
       kill: async () => end({ kind: "requested", detail: "" }),
     };
   }

@@ -188,6 +188,11 @@ export class SpriteRegistry implements Sprites {
     return await entry.driver.wake(options);
   }
 
+  /** Lets go of every machine; VMs run on. */
+  async close(): Promise<void> {
+    await Promise.all(this.#index.all().map((entry) => entry.driver.machine?.detach()));
+  }
+
   /** Ids of every sprite that has a record: what the disk sweep must keep. */
   ids(): string[] {
     return this.#index.ids();
