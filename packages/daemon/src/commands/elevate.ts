@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import os from "node:os";
-import { findProgram, planPrivilege, sudoArguments } from "../setup/index.ts";
+import { planPrivilege, type PrivilegeFacts, sudoArguments, WITHOUT_ROOT } from "../setup/index.ts";
 
 /**
  * A start by a user with sudo: the same command again, as root, with the user's home and
@@ -12,14 +12,14 @@ export interface ElevateOptions {
   command: readonly string[];
   /** Settings to take along: sudo drops the environment. */
   settings: Readonly<Record<string, string>>;
-  /** Never ask for root. */
-  refused: boolean;
+  /** Who runs this, how to become root, and whether that is wanted. */
+  facts: PrivilegeFacts;
   say: (line: string) => void;
 }
 
 /** Runs the command as root and resolves with its exit code; undefined: go on in this process. */
 export async function elevate(options: ElevateOptions): Promise<number | undefined> {
-  const plan = planPrivilege({ uid: process.getuid?.() ?? 0, sudo: findProgram("sudo"), refused: options.refused });
+  const plan = planPrivilege(options.facts);
   if (plan.kind === "root") return undefined;
   if (plan.kind === "sudo") {
     options.say("Networks, disk pool and confinement of the VMs need root; continuing through sudo (--no-sudo goes on without).");
@@ -28,11 +28,8 @@ export async function elevate(options: ElevateOptions): Promise<number | undefin
     }
     options.say("sudo did not let us become root.");
   }
-  const without = planPrivilege({ uid: 1, sudo: undefined, refused: true });
-  if (without.kind === "unprivileged") {
-    options.say("Going on without root:");
-    for (const sentence of without.consequences) options.say(`  - ${sentence}`);
-  }
+  options.say("Going on without root:");
+  for (const sentence of WITHOUT_ROOT) options.say(`  - ${sentence}`);
   return undefined;
 }
 

@@ -5,7 +5,7 @@ import { homeLayout } from "@sprited/disk";
 import { configFields, type LoadedConfig, loadConfig, printSettings, settingsJson } from "../config/index.ts";
 import { lockHome } from "../lock.ts";
 import { openLogger } from "../logger.ts";
-import { ensureHome, freeBytesAt, hostSteps, openProgress, PRODUCT_PACKAGE, type ProgressReporter, runSteps } from "../setup/index.ts";
+import { ensureHome, findProgram, freeBytesAt, hostSteps, openProgress, type PrivilegeFacts, PRODUCT_PACKAGE, type ProgressReporter, runSteps } from "../setup/index.ts";
 import { openAdminClient } from "./api.ts";
 import type { DaemonPort } from "./daemon-port.ts";
 import { doctor } from "./doctor/index.ts";
@@ -53,7 +53,7 @@ function addRunning(program: Command, ports: ProgramPorts): void {
     .addOption(starterPid)
     .action(async (options) => {
       const loaded = load(ports);
-      const elevated = await elevate({ command: thisCommand(), settings: settingsForSudo(loaded), refused: !options.sudo, say: (line) => ports.out(`${line}\n`) });
+      const elevated = await elevate({ command: thisCommand(), settings: settingsForSudo(loaded), facts: privilegeFacts(!options.sudo), say: (line) => ports.out(`${line}\n`) });
       if (elevated !== undefined) return ports.finish(elevated);
       using lifetime = openLifetime({ starterPid: options.starterPid });
       const progress = openProgress(openScreen(process.stdout));
@@ -211,6 +211,10 @@ function settingsForSudo({ config, settings }: LoadedConfig): Record<string, str
   const listed = fromEnvironment.map((one) => [one.field.variable, Array.isArray(one.value) ? one.value.join(",") : String(one.value)]);
   // Root would have another default.
   return { ...Object.fromEntries(listed), [variableOf("home")]: config.home };
+}
+
+function privilegeFacts(refused: boolean): PrivilegeFacts {
+  return { uid: process.getuid?.() ?? 0, sudo: findProgram("sudo"), refused };
 }
 
 function variableOf(key: string): string {

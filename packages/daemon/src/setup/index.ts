@@ -3,7 +3,7 @@ export { SetupError, type SetupErrorCode } from "./errors.ts";
 export { hostSteps, type HostStepsOptions, inspectPackages } from "./host-steps.ts";
 export { networkOptions } from "./network-options.ts";
 export type { PackagePlan } from "./packages.ts";
-export { findProgram, planPrivilege, type PrivilegePlan, sudoArguments } from "./privilege.ts";
+export { findProgram, planPrivilege, type PrivilegeFacts, sudoArguments, WITHOUT_ROOT } from "./privilege.ts";
 export { formatDuration, openProgress, type ProgressReporter, type Screen } from "./progress.ts";
 export { IMAGE_DEFINITIONS, PRODUCT_PACKAGE } from "./repository.ts";
 export { freeBytesAt } from "./space.ts";

@@ -13,8 +13,8 @@ export type PrivilegePlan =
   | { kind: "root" }
   /** The daemon is started again through sudo. */
   | { kind: "sudo"; program: string }
-  /** It goes on without; these sentences say what that means. */
-  | { kind: "unprivileged"; consequences: readonly string[] };
+  /** It goes on without; `WITHOUT_ROOT` says what that means. */
+  | { kind: "unprivileged" };
 
 export interface PrivilegeFacts {
   uid: number;
@@ -36,7 +36,7 @@ export const WITHOUT_ROOT: readonly string[] = [
 export function planPrivilege(facts: PrivilegeFacts): PrivilegePlan {
   if (facts.uid === 0) return { kind: "root" };
   if (facts.sudo !== undefined && !facts.refused) return { kind: "sudo", program: facts.sudo };
-  return { kind: "unprivileged", consequences: WITHOUT_ROOT };
+  return { kind: "unprivileged" };
 }
 
 /**
