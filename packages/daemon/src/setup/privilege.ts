@@ -29,6 +29,7 @@ export const WITHOUT_ROOT: readonly string[] = [
   "Sprites have no network: namespaces, taps and address translation need root.",
   "VMs run as your own user, without resource limits of their own: other users and control groups need root.",
   "Disks are copied instead of cloned unless the home's file system can clone: making a disk pool needs root.",
+  "Base images can be built only with the package uidmap and a range for your user in /etc/subuid and /etc/subgid.",
   "Missing system packages must be installed by someone with root.",
 ];
 
