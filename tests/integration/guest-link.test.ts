@@ -3,7 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import { GUEST_LIMITS } from "@sprited/protocol/guest";
 import { afterEach, describe, expect, test } from "vitest";
-import { awaitIdle, bootstrapGuest, openLink } from "@sprited/daemon/guest";
+import { awaitIdle, bootstrapGuest, openLink } from "@sprited/daemon";
 import { type BareGuest, bootstrapFor, emptyRan, newKey, nextId, readAll, runCommand, startBareGuest, STEP_TIMEOUT_MS } from "../kit/bare-guest.ts";
 
 const guests: BareGuest[] = [];

@@ -4,8 +4,8 @@ import fs from "node:fs";
 import { GUEST_LIMITS } from "@sprited/protocol/guest";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GuestLink, SessionStream } from "@sprited/daemon/guest";
-import { type BareGuest, emptyRan, nextId, readAll, runCommand, startBareGuest } from "../kit/bare-guest.ts";
+import type { GuestLink } from "@sprited/daemon";
+import { type BareGuest, emptyRan, nextId, readAll, runCommand, type SessionStream, startBareGuest } from "../kit/bare-guest.ts";
 
 let guest: BareGuest;
 let link: GuestLink;

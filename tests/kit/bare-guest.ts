@@ -6,7 +6,10 @@ import type { Duplex } from "node:stream";
 import { type BareAgent, startBareAgent } from "@sprited/agent/bare";
 import { Scope } from "@sprited/base";
 import { type Bootstrap, GUEST_GENERATION } from "@sprited/protocol/guest";
-import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink, type SessionStream } from "@sprited/daemon/guest";
+import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "@sprited/daemon";
+
+/** One session stream as the daemon has it. */
+export type SessionStream = Awaited<ReturnType<GuestLink["startSession"]>>;
 
 /** How long a step of a test may take, ms. */
 export const STEP_TIMEOUT_MS = 15_000;

@@ -65,7 +65,7 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
 
 function bareEnclosure(home: string): Enclosure {
   const info = os.userInfo();
-  const user: User = { name: info.username, uid: info.uid, gid: info.gid, groups: [], home, shell: info.shell ?? "/bin/sh" };
+  const user: User = { name: info.username, uid: info.uid, gid: info.gid, groups: [], home, shell: info.shell ?? "/bin/sh", variables: {} };
   return {
     shell: HOST_SHELL,
     user: () => user,

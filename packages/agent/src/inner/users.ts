@@ -4,7 +4,7 @@
  */
 import fs from "node:fs";
 import { openInRoot, SystemCallError } from "../sys/libc.ts";
-import { findUser, ROOT_USER, SPRITE_USER, type User } from "../spawn/user.ts";
+import { findUser, parseEnvironment, ROOT_USER, SPRITE_USER, type User } from "../spawn/user.ts";
 
 /** Longest part of passwd or group that is read, bytes. */
 const FILE_BYTES_MAX = 256 * 1024;
@@ -32,8 +32,10 @@ export class UserTable {
   current(): User {
     const passwd = this.#read("/etc/passwd");
     const group = this.#read("/etc/group");
-    if (this.#user && !passwd.changed && !group.changed) return this.#user;
-    this.#user = findUser(SPRITE_USER, passwd.text, group.text) ?? ROOT_USER;
+    const environment = this.#read("/etc/environment");
+    if (this.#user && !passwd.changed && !group.changed && !environment.changed) return this.#user;
+    const files = { passwd: passwd.text, group: group.text, environment: environment.text };
+    this.#user = findUser(SPRITE_USER, files) ?? { ...ROOT_USER, variables: parseEnvironment(environment.text) };
     return this.#user;
   }
 

@@ -8,7 +8,7 @@ import type { User } from "./user.ts";
 
 /** Longest single argument or variable that Linux passes on, bytes with its end. */
 const ARGUMENT_BYTES_MAX = 128 * 1024;
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/.sprite/bin";
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const TERMINAL = "xterm-256color";
 
 /** Variables that the script or its shell sets for itself. */
@@ -91,6 +91,7 @@ export function planLaunch(input: LaunchInput): Launch {
     PATH: DEFAULT_PATH,
     LANG: "C.UTF-8",
     ...(input.terminal === undefined ? {} : { TERM: TERMINAL }),
+    ...user.variables,
     ...input.environment,
     ...start.env,
   };
