@@ -4,7 +4,7 @@ import { once } from "node:events";
 import fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { run, silentLogger } from "@sprited/base";
+import { ignore, run, silentLogger } from "@sprited/base";
 import { openQemuDriver, type VmJail, type VmmDriver } from "@sprited/vmm";
 import { CONTRACT_PORT, type ContractWorld, vmmContract } from "@sprited/vmm/contract";
 import { describe } from "vitest";
@@ -72,6 +72,7 @@ async function openWorld(): Promise<ContractWorld> {
     async [Symbol.asyncDispose]() {
       await world.driver.close();
       for (const trace of await processesBelow(directory)) process.kill(trace.pid, "SIGKILL");
+      for (const group of await groupsOfContract()) await fs.rmdir(group).catch(ignore("its process is still ending"));
       await run("ip", ["netns", "delete", netns]);
       await fs.rm(directory, { recursive: true, force: true });
     },
@@ -97,10 +98,17 @@ async function processesBelow(directory: string): Promise<{ pid: number; command
   return found;
 }
 
+/** Control groups of this file's VMs; empty when none is left. */
+async function groupsOfContract(): Promise<string[]> {
+  const names = await fs.readdir("/sys/fs/cgroup", { recursive: true, withFileTypes: true });
+  return names
+    .filter((entry) => entry.isDirectory() && /\bcontract[0-9a-f]{8}$/.test(entry.name))
+    .map((entry) => path.join(entry.parentPath, entry.name));
+}
+
 async function tracesBelow(directory: string): Promise<string[]> {
   const processes = (await processesBelow(directory)).map(({ command }) => `process ${command}`);
-  const groups = (await fs.readdir("/sys/fs/cgroup", { recursive: true })).filter((name) => name.includes("contract"));
-  return [...processes, ...groups.map((name) => `cgroup ${name}`)];
+  return [...processes, ...(await groupsOfContract()).map((name) => `cgroup ${name}`)];
 }
 
 describe.skipIf(vmSkipReason() !== undefined)("with real VMs", () => {

@@ -6,7 +6,7 @@
  * replies in between; the guest runs when QEMU announces it. Every failure takes back everything.
  */
 import fs from "node:fs/promises";
-import { ignore, type Logger, Scope } from "@sprited/base";
+import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import type { VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
 import { type AcceleratorKind, checkSpec, CONTROL_SOCKET, incomingUri, planFiles, qemuArgs, type QemuProgram } from "./args.ts";
@@ -111,7 +111,9 @@ class QemuDriver implements VmmDriver {
     await createVmDirectory(paths, spec.jail);
     scope.defer("VM directory", () => fs.rm(paths.directory, { recursive: true, force: true }));
     const record: VmRecord = { build: this.build, cgroups, spec };
-    await Promise.all([writeRecord(paths, record), createCgroup(plan)]);
+    // The record first: it names the groups, for whoever finds them after a sudden end.
+    await writeRecord(paths, record);
+    await createCgroup(plan);
     scope.defer("control groups", () => removeCgroup(cgroups));
     const kernelArguments = spec.memory.kind === "fresh" ? await this.#kernelArguments(`${paths.directory}/clock`) : [];
     const facts = {
@@ -196,7 +198,9 @@ class QemuDriver implements VmmDriver {
       ),
     ]);
     steps.mark("incoming");
-    if ((await running) === "failed") throw unusable("QEMU refused its device state");
+    // The session does not keep the program running; this wait has to.
+    const outcome = await withDeadline("the resume", { timeoutMs: START_TIMEOUT_MS, signal }, () => running);
+    if (outcome === "failed") throw unusable("QEMU refused its device state");
     steps.mark("running");
   }
 

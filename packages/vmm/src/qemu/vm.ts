@@ -21,6 +21,8 @@ import { sealState } from "./snapshot.ts";
 const PORT_TIMEOUT_MS = 10_000;
 /** Longest wait for device state to be written, ms. */
 const SAVE_TIMEOUT_MS = 60_000;
+/** Longest wait until the end of a killed process was noticed, ms. */
+const KILL_TIMEOUT_MS = 5_000;
 /** Longest wait for the announcements of a process that is gone, ms. */
 const DRAIN_TIMEOUT_MS = 500;
 /** QEMU's own words that go into `VmExit.detail`, bytes. */
@@ -138,7 +140,8 @@ export class QemuVm implements VmProcess {
     if (this.#exit) return;
     this.#isKilled = true;
     await this.#parts.watch.kill();
-    await this.exited;
+    // Watching does not keep the program running; this wait has to.
+    await withDeadline("the end of a killed VM", { timeoutMs: KILL_TIMEOUT_MS }, () => this.exited);
   }
 
   async dispose(): Promise<void> {
