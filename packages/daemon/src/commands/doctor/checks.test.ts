@@ -27,7 +27,6 @@ const good: HostReport = {
   networkProblems: [],
   memoryMb: 16_384,
   spriteMemoryMb: 2048,
-  closedParent: undefined,
 };
 
 const verdictOf = (change: Partial<HostReport>, id: string): string | undefined => judge({ ...good, ...change }).find((check) => check.id === id)?.verdict;
@@ -67,7 +66,6 @@ describe("judge", () => {
     [{ controlGroups: "none" }, "cgroups"],
     [{ networkMissing: "Sprites have no network." }, "network"],
     [{ networkProblems: [{ message: "The host drops forwarded packets", fix: "nft …" }] }, "network"],
-    [{ closedParent: "/home/ada" }, "path"],
   ])("%j costs something but does not block", (change, id) => {
     expect(verdictOf(change, id)).toBe("warn");
     expect(blocks(judge({ ...good, ...change }))).toBe(false);

@@ -38,8 +38,6 @@ export interface HostReport {
   networkProblems: readonly { message: string; fix: string }[];
   memoryMb: number;
   spriteMemoryMb: number;
-  /** A directory above the home through which other users cannot pass. */
-  closedParent: string | undefined;
 }
 
 export interface Check {
@@ -167,12 +165,7 @@ const network: Judge = ({ networkMissing, networkProblems }) => {
   return networkProblems.map((problem) => warn("network", "network", problem.message, problem.fix));
 };
 
-const parents: Judge = ({ closedParent, home }) =>
-  closedParent === undefined
-    ? []
-    : warn("path", "home", `other users cannot pass through ${closedParent}, so VMs below ${home} may not be confined to users of their own`, `chmod o+x ${closedParent}, or set SPRITED_HOME to another place.`);
-
-const JUDGES: readonly Judge[] = [platform, node, root, packages, qemu, accelerator, system, images, pool, space, memory, port, daemon, controlGroups, network, parents];
+const JUDGES: readonly Judge[] = [platform, node, root, packages, qemu, accelerator, system, images, pool, space, memory, port, daemon, controlGroups, network];
 
 function gib(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;

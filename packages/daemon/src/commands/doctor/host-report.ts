@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -62,7 +62,6 @@ export async function inspectHost(config: Config): Promise<HostReport> {
     networkProblems: network.problems,
     memoryMb: Math.floor(os.totalmem() / 2 ** 20),
     spriteMemoryMb: config.sprite.memoryMb,
-    closedParent: closedParent(config.home),
   };
 }
 
@@ -139,15 +138,4 @@ async function inspectNetworkOf(config: Config): Promise<{ missing: string | und
 function controlGroups(): HostReport["controlGroups"] {
   if (existsSync("/sys/fs/cgroup/cgroup.controllers")) return "v2";
   return existsSync("/sys/fs/cgroup/memory") ? "v1" : "none";
-}
-
-/** The first directory on the way to the home that only its owner may pass. */
-function closedParent(home: string): string | undefined {
-  const parts = path.resolve(home).split(path.sep).filter(Boolean);
-  for (let length = 1; length < parts.length; length += 1) {
-    const directory = path.sep + parts.slice(0, length).join(path.sep);
-    const mode = statSync(directory, { throwIfNoEntry: false })?.mode;
-    if (mode !== undefined && (mode & 0o001) === 0) return directory;
-  }
-  return undefined;
 }
