@@ -15,7 +15,7 @@ const START_TIMEOUT_MS = 30_000;
 /** How long after a broken link a VM's end is still taken as its cause, ms. */
 const GONE_WITHIN_MS = 500;
 /** How long a non-terminal command found after a restart runs on without a client, ms (EXEC-7). */
-export const RUN_AFTER_DISCONNECT_MS = 10_000;
+const RUN_AFTER_DISCONNECT_MS = 10_000;
 
 /** What exec needs of the sprite hub. */
 export interface ExecSprites {

@@ -190,7 +190,7 @@ export class SpriteRegistry implements Sprites {
 
   /** Lets go of every machine; VMs run on. */
   async close(): Promise<void> {
-    await Promise.all(this.#index.all().map((entry) => entry.driver.machine?.detach()));
+    await Promise.all(this.#index.all().flatMap((entry) => entry.driver.machine?.detach() ?? []));
   }
 
   /** Ids of every sprite that has a record: what the disk sweep must keep. */
