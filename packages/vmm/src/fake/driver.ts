@@ -95,8 +95,9 @@ async function requireDisks(spec: VmSpec): Promise<void> {
 async function meetFault({ host, signal }: StartContext): Promise<void> {
   const fault = host.takeStartFault();
   if (fault?.kind === "fail") throw fault.error;
-  if (fault?.kind === "hang")
-    await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
+  if (fault?.kind !== "hang") return;
+  signal?.throwIfAborted();
+  await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
 }
 
 async function adopt(directory: string, host: SimulatedHost): Promise<VmProcess | undefined> {
