@@ -1,6 +1,7 @@
 /**
  * A real daemon in a process of its own, with a home of its own: started, killed and restarted
- * like a user would, seen only through its API, its log and the host.
+ * like a user would, seen only through its API, its log and the host. `SPRITED_TEST_LOGS` names
+ * a directory that keeps the logs.
  */
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
@@ -171,6 +172,8 @@ export class DaemonProcess implements Target, AsyncDisposable {
     if (this.isRunning) await this.deleteSprites().catch(ignore("the sweep below ends the VMs"));
     await this.stop().catch(() => this.kill());
     await sweepHost(this.home);
+    const keep = process.env["SPRITED_TEST_LOGS"];
+    if (keep !== undefined) await fs.writeFile(path.join(keep, `${path.basename(this.home.layout.root)}.log`), await this.log());
     await this.home.remove();
   }
 }
