@@ -1,1 +1,1 @@
-export { type ApiServer, type ApiServerOptions, ListenError, startApiServer } from "./server.ts";
+export { type ApiServer, type ApiServerOptions, startApiServer } from "./server.ts";

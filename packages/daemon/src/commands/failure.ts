@@ -38,6 +38,8 @@ export function explainFailure(error: unknown): { exit: ExitName; message: strin
   if (error instanceof ConfigError) return { exit: "config", message: error.message };
   if (error instanceof SetupError) return { exit: error.code, message: error.message };
   if (error instanceof LockedError) return { exit: "home_busy", message: error.message };
+  const daemon = daemonFailure(error);
+  if (daemon) return daemon;
   const system = systemFailure(error);
   if (system) return system;
   if (error instanceof DiskError) {
@@ -51,6 +53,14 @@ export function explainFailure(error: unknown): { exit: ExitName; message: strin
   }
   if (error instanceof VmmError) return { exit: "vmm_failed", message: withCauses(error) };
   return { exit: "failed", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** Errors of parts that are loaded only to serve: told by their names, so that mistakes on the command line stay quick. */
+function daemonFailure(error: unknown): { exit: ExitName; message: string } | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error.name === "ListenError") return { exit: "port_busy", message: error.message };
+  if (error.name === "StoreError") return { exit: "home_unusable", message: withCauses(error) };
+  return undefined;
 }
 
 function systemFailure(error: unknown): { exit: ExitName; message: string } | undefined {

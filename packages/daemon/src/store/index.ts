@@ -1,5 +1,4 @@
 export { type Database, openDatabase } from "./database.ts";
-export { StoreError, type StoreErrorCode } from "./errors.ts";
 export { insertOrganization, loadOrganizations, type OrganizationRecord } from "./organizations.ts";
 export { spriteRecords } from "./sprite-records.ts";
 export { findToken, insertToken, listTokens, revokeToken, type TokenRecord, updateLastUsed } from "./tokens.ts";
