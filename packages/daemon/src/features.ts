@@ -2,7 +2,7 @@
  * The features, put together over whatever machines, disks and store they are given: the real
  * host's or simulated ones. Nothing here opens a device.
  */
-import { ignore, type Logger, systemClock } from "@sprited/base";
+import { ignore, type Logger, sleep, systemClock } from "@sprited/base";
 import type { DiskPool, HomeLayout, ImageStore, SystemImage } from "@sprited/disk";
 import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
 import { Sessions } from "./exec/index.ts";
@@ -12,6 +12,9 @@ import { reclaim } from "./reclaim/index.ts";
 import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
 import { openDatabase, spriteRecords } from "./store/index.ts";
 import type { SpriteState } from "./sprite/index.ts";
+
+/** How long a start waits for running guests to name their sessions, ms. */
+const ADOPTION_WAIT_MS = 2_000;
 
 /** What the host gives. */
 export interface HostParts {
@@ -85,9 +88,12 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     organizations,
     snapshots,
     async recover() {
+      const adoptions: Promise<unknown>[] = [];
       await sprites.recover((spriteId, machine) => {
-        exec.adopt(spriteId, machine).catch(ignore("an agent that does not answer shows at the next request"));
+        adoptions.push(exec.adopt(spriteId, machine).catch(ignore("an agent that does not answer shows at the next request")));
       });
+      // A client that comes back at once finds its session; an agent that is slow holds nobody up for long.
+      await Promise.race([Promise.all(adoptions), sleep(ADOPTION_WAIT_MS, { ref: false })]);
       await reclaim({
         driver,
         layout,

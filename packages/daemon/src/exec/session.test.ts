@@ -1,0 +1,239 @@
+import { silentLogger } from "@sprited/base";
+import type { SessionStart } from "@sprited/protocol/guest";
+import { VmmError, type VmExit } from "@sprited/vmm";
+import { describe, expect, test } from "vitest";
+import { GuestError, type GuestLink, type SessionEvent, type SessionStream } from "../guest/index.ts";
+import type { Machine } from "../machine/index.ts";
+import type { Attachment, SessionEnd } from "./exec.ts";
+import { Session } from "./session.ts";
+import { Sessions } from "./sessions.ts";
+
+/** A session stream whose events the test hands out; keeps what was sent to the guest. */
+class StagedStream implements SessionStream {
+  readonly sent: string[] = [];
+  #queue: (SessionEvent | Error | undefined)[] = [];
+  #wake: () => void = () => {};
+
+  give(...events: (SessionEvent | Error | undefined)[]): void {
+    this.#queue.push(...events);
+    this.#wake();
+  }
+
+  readonly events: AsyncIterable<SessionEvent> = this.#iterate();
+
+  async *#iterate(): AsyncGenerator<SessionEvent> {
+    for (;;) {
+      while (this.#queue.length === 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      const event = this.#queue.shift();
+      if (event === undefined) return;
+      if (event instanceof Error) throw event;
+      yield event;
+    }
+  }
+
+  async sendInput(offset: number, data: Uint8Array): Promise<void> {
+    this.sent.push(`input ${offset} ${Buffer.from(data).toString()}`);
+  }
+  endInput(offset: number): void {
+    this.sent.push(`end ${offset}`);
+  }
+  resize(): void {
+    this.sent.push("resize");
+  }
+  signal(name: string): void {
+    this.sent.push(`signal ${name}`);
+  }
+  acknowledge(): void {}
+  close(): void {
+    this.sent.push("close");
+  }
+}
+
+const output = (offset: number, text: string): SessionEvent => ({ type: "output", stream: "stdout", offset, data: Buffer.from(text) });
+const exit = (code: number): SessionEvent => ({ type: "exit", exit: { code, signal: null } });
+
+/** A machine whose links are the given streams, one after another. */
+function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exit: VmExit): void; dials: () => number } {
+  let end: (value: VmExit) => void = () => {};
+  let dials = 0;
+  const exited = new Promise<VmExit>((resolve) => {
+    end = resolve;
+  });
+  const machine: Machine = {
+    incarnation: "i1",
+    pid: 1,
+    exited,
+    link: async () => {
+      const link = links[dials];
+      dials += 1;
+      if (!link) throw new GuestError("guest_link_lost", "no link");
+      return link as GuestLink;
+    },
+    stop: async () => {},
+    detach: async () => {},
+    kill: async () => {},
+  };
+  return { machine, end, dials: () => dials };
+}
+
+function follow(options: { machine: Machine; stream: StagedStream; runAfterDisconnectMs?: number }): { session: Session; client: Attachment } {
+  const session = new Session({
+    id: "1",
+    command: "test",
+    tty: false,
+    createdAtMs: 0,
+    machine: options.machine,
+    runAfterDisconnectMs: options.runAfterDisconnectMs,
+    onEnd: () => {},
+    logger: silentLogger,
+  });
+  const client = session.attach();
+  session.follow(options.stream);
+  return { session, client };
+}
+
+async function textOf(client: Attachment): Promise<string> {
+  let text = "";
+  for await (const chunk of client.output) text += Buffer.from(chunk.data).toString();
+  return text;
+}
+
+describe("exec session", () => {
+  test("[EXEC-2] a broken link is a pause: the next one goes on from the offsets held", async () => {
+    const [first, second] = [new StagedStream(), new StagedStream()];
+    const asked: unknown[] = [];
+    const { machine } = stagedMachine([
+      {
+        attachSession: async (_id, offsets) => {
+          asked.push(offsets);
+          return second;
+        },
+      },
+    ]);
+    const { client } = follow({ machine, stream: first });
+    const text = textOf(client);
+    first.give({ type: "started", pid: 1, inputTaken: 0 }, output(0, "abc"), new GuestError("guest_link_lost", "cut"));
+    second.give({ type: "started", pid: 1, inputTaken: 0 }, output(1, "bcdef"), exit(0));
+    expect(await text).toBe("abcdef");
+    expect(asked).toEqual([{ stdout: 3, stderr: 0 }]);
+    expect(await client.ended).toEqual({ kind: "exit", exit: { code: 0, signal: null } });
+  });
+
+  test("[EXEC-4] input that was not taken is sent again over the next link, and its end too", async () => {
+    const [first, second] = [new StagedStream(), new StagedStream()];
+    const { machine } = stagedMachine([{ attachSession: async () => second }]);
+    const { client } = follow({ machine, stream: first });
+    await client.write(Buffer.from("hello"));
+    client.endInput();
+    first.give(new GuestError("guest_link_lost", "cut"));
+    second.give({ type: "started", pid: 1, inputTaken: 2 }, exit(0));
+    await client.ended;
+    expect(second.sent).toEqual(["input 2 llo", "end 5", "close"]);
+  });
+
+  test("[EXEC-5] the end of the VM and a liar in the guest are ends with a reason", async () => {
+    const dead = stagedMachine([]);
+    const dying = new StagedStream();
+    const { client } = follow({ machine: dead.machine, stream: dying });
+    dying.give(new GuestError("guest_link_lost", "cut"));
+    dead.end({ kind: "crashed", detail: "" });
+    expect(await client.ended).toMatchObject({ kind: "lost", code: "vm_lost" });
+
+    const lying = new StagedStream();
+    const liar = follow({ machine: stagedMachine([]).machine, stream: lying });
+    lying.give(output(1000, "from nowhere"));
+    expect(await liar.client.ended).toMatchObject({ kind: "lost", code: "guest_protocol" });
+  });
+
+  test("[EXEC-7] a command without clients is ended when its run-on time is over, and spared by a client that returns", async () => {
+    const left = new StagedStream();
+    const { client } = follow({ machine: stagedMachine([]).machine, stream: left, runAfterDisconnectMs: 10 });
+    left.give({ type: "started", pid: 1, inputTaken: 0 });
+    client.close();
+    await expect.poll(() => left.sent).toContain("signal TERM");
+    left.give(exit(0));
+
+    const kept = new StagedStream();
+    const returned = follow({ machine: stagedMachine([]).machine, stream: kept, runAfterDisconnectMs: 50 });
+    kept.give({ type: "started", pid: 1, inputTaken: 0 });
+    returned.client.close();
+    const again = returned.session.attach();
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    expect(kept.sent).toEqual([]);
+    kept.give(exit(3));
+    expect(await again.ended).toEqual({ kind: "exit", exit: { code: 3, signal: null } });
+  });
+});
+
+describe("exec feature", () => {
+  const request = { argv: ["true"], env: {}, dir: undefined, tty: undefined, stdin: false, runAfterDisconnectMs: undefined };
+  const sessionsOver = (machines: Machine[]): { sessions: Sessions; wakes: () => number } => {
+    let wakes = 0;
+    const sessions = new Sessions({
+      logger: silentLogger,
+      sprites: {
+        idOf: () => "s1",
+        wakeMachine: async () => {
+          wakes += 1;
+          return machines[wakes - 1] as Machine;
+        },
+      },
+    });
+    return { sessions, wakes: () => wakes };
+  };
+
+  test("[EXEC-9] a VM that dies before it was asked anything is woken once more", async () => {
+    const dying = stagedMachine([]);
+    dying.end({ kind: "crashed", detail: "" });
+    const stream = new StagedStream();
+    const started: string[] = [];
+    const living = stagedMachine([
+      {
+        startSession: async (id: string, _start: SessionStart) => {
+          started.push(id);
+          return stream;
+        },
+        deleteSession: async () => {},
+      },
+    ]);
+    const { sessions, wakes } = sessionsOver([dying.machine, living.machine]);
+    const session = await sessions.start("o", "s", request);
+    expect(wakes()).toBe(2);
+    expect(started).toHaveLength(1);
+    const ended = session.attach().ended;
+    stream.give(exit(0));
+    const end: SessionEnd = await ended;
+    expect(end.kind).toBe("exit");
+  });
+
+  test("[EXEC-9] a command that may have begun is never started a second time", async () => {
+    const { machine, end } = stagedMachine([
+      {
+        startSession: async () => {
+          end({ kind: "crashed", detail: "" });
+          throw new VmmError("vmm_exited_early", "gone");
+        },
+      },
+    ]);
+    const { sessions, wakes } = sessionsOver([machine, machine]);
+    await expect(sessions.start("o", "s", request)).rejects.toThrow("gone");
+    expect(wakes()).toBe(1);
+  });
+
+  test("[EXEC-8] a command the agent could not start is an error, not a session", async () => {
+    const { machine } = stagedMachine([
+      {
+        startSession: async () => {
+          throw new GuestError("guest_inner_failed", "no root file system");
+        },
+      },
+    ]);
+    const { sessions } = sessionsOver([machine]);
+    await expect(sessions.start("o", "s", request)).rejects.toMatchObject({ code: "guest_inner_failed" });
+    expect(sessions.list("o", "s")).toEqual([]);
+  });
+});
