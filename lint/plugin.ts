@@ -26,12 +26,15 @@ const noRawTimer: Rule = {
   create: (context) => ({
     CallExpression: (node) => {
       const callee = child(node, "callee");
-      const name = callee?.type === "Identifier" ? callee["name"] : isName(child(callee, "object"), "globalThis") ? propertyName(callee) : undefined;
+      const name =
+        callee?.type === "Identifier" ? callee["name"] : isName(child(callee, "object"), "globalThis") ? propertyName(callee) : undefined;
       if (typeof name === "string" && TIMERS.has(name) && name !== "setImmediate") {
         context.report({ node, message: "Waiting goes through sleep, waitFor and withDeadline of @sprited/base, which take signals." });
       }
     },
-    ...forbidModules((name) => name === "node:timers" || name === "node:timers/promises", "Waiting goes through @sprited/base.").create(context),
+    ...forbidModules((name) => name === "node:timers" || name === "node:timers/promises", "Waiting goes through @sprited/base.").create(
+      context,
+    ),
   }),
 };
 

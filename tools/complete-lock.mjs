@@ -33,7 +33,10 @@ export function missingPlatforms(packages) {
  * @returns {{ os: string[], cpu: string[], libc?: string[] }}
  */
 export function platformOf(name) {
-  const match = /(android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|aix|win32)-(arm64|arm|x64|ia32|ppc64|riscv64|s390x|loong64|mips64el)(?:-(\w+))?$/.exec(name);
+  const match =
+    /(android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|aix|win32)-(arm64|arm|x64|ia32|ppc64|riscv64|s390x|loong64|mips64el)(?:-(\w+))?$/.exec(
+      name,
+    );
   if (!match?.[1] || !match[2]) throw new Error(`${name}: its platform cannot be told from its name; add it to package-lock.json by hand`);
   const libc = match[3]?.startsWith("musl") ? ["musl"] : match[3]?.startsWith("gnu") ? ["glibc"] : undefined;
   return { os: [match[1]], cpu: [match[2]], ...(libc ? { libc } : {}) };

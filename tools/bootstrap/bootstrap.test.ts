@@ -53,7 +53,10 @@ describe("matchesLock", () => {
       "node_modules/@x/b": { resolved: "packages/b", link: true },
     },
   };
-  const installed = () => structuredClone({ packages: { "node_modules/a": lock.packages["node_modules/a"], "node_modules/@x/b": lock.packages["node_modules/@x/b"] } });
+  const installed = () =>
+    structuredClone({
+      packages: { "node_modules/a": lock.packages["node_modules/a"], "node_modules/@x/b": lock.packages["node_modules/@x/b"] },
+    });
 
   it("accepts an installation without packages of other platforms", () => {
     expect(matchesLock(lock, installed())).toBe(true);
@@ -180,7 +183,8 @@ describe("handOver", () => {
   });
 
   it("closes the channel of the program when the starter is killed", async () => {
-    const script = "process.on('disconnect', () => { console.log('starter is gone'); process.exit(0) }); console.log('ready'); setInterval(() => {}, 1000)";
+    const script =
+      "process.on('disconnect', () => { console.log('starter is gone'); process.exit(0) }); console.log('ready'); setInterval(() => {}, 1000)";
     const starter = `import { handOver } from ${JSON.stringify(path.join(import.meta.dirname, "hand-over.mjs"))};
       await handOver(process.execPath, ["-e", ${JSON.stringify(script)}]);`;
     const { spawn } = await import("node:child_process");

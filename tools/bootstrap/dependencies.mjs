@@ -36,7 +36,10 @@ export function matchesLock(lock, installed) {
  */
 export function explainNpmFailure(output) {
   if (/\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|ENOTCACHED)\b/.test(output)) {
-    return { exitCode: EXIT.noNetwork, why: "the npm registry cannot be reached. Check the network (or npm's proxy and registry settings) and start again" };
+    return {
+      exitCode: EXIT.noNetwork,
+      why: "the npm registry cannot be reached. Check the network (or npm's proxy and registry settings) and start again",
+    };
   }
   if (/\b(ENOSPC|EDQUOT)\b/.test(output)) {
     return { exitCode: EXIT.noSpace, why: "the disk is full. About 600 MB are needed here and in npm's cache" };
@@ -71,7 +74,17 @@ export async function installDependencies(root, environment) {
   const npmScript = environment["npm_execpath"];
   const usable = npmScript !== undefined && /npm-cli\.[cm]?js$/.test(npmScript) && existsSync(npmScript);
   const [program, ...first] = usable ? [process.execPath, npmScript] : ["npm"];
-  const args = [...first, "ci", "--include=dev", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=2000"];
+  const args = [
+    ...first,
+    "ci",
+    "--include=dev",
+    "--no-audit",
+    "--no-fund",
+    "--prefer-offline",
+    "--loglevel=error",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=2000",
+  ];
   /** @type {{ code: number | null, output: string }} */
   const result = await new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd: root, env: environment, stdio: ["ignore", "inherit", "pipe"] });

@@ -64,7 +64,10 @@ function isPrepared(options) {
 async function build(bundle) {
   // Taken before the build: a source edited meanwhile makes the next start build again.
   const digest = sourcesDigest(ROOT, bundle);
-  const result = spawnSync(privateNodePath(ROOT), [...NODE_OPTIONS, "tools/build-bundle.ts", bundle.script, bundle.output], { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+  const result = spawnSync(privateNodePath(ROOT), [...NODE_OPTIONS, "tools/build-bundle.ts", bundle.script, bundle.output], {
+    cwd: ROOT,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   if (result.status !== 0) throw new BootstrapError(EXIT.failed, `${bundle.script} could not build its bundle.`);
   writeStamp(ROOT, bundle, digest);
 }

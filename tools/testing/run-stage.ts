@@ -36,7 +36,11 @@ export async function runChecks(): Promise<(StageResult & { name: string })[]> {
 }
 
 /** One project of vitest; `args` narrow it down. */
-export async function runProject(project: string, args: readonly string[] = [], environment: Record<string, string> = {}): Promise<StageResult> {
+export async function runProject(
+  project: string,
+  args: readonly string[] = [],
+  environment: Record<string, string> = {},
+): Promise<StageResult> {
   const directory = mkdtempSync(path.join(os.tmpdir(), "sprited-report-"));
   const report = path.join(directory, "report.json");
   try {

@@ -19,6 +19,7 @@ describe("stages", () => {
   });
 
   it("run programs that are installed", () => {
-    for (const { script } of CHECKS) expect(existsSync(path.join(import.meta.dirname, "..", "..", "node_modules", script)), script).toBe(true);
+    for (const { script } of CHECKS)
+      expect(existsSync(path.join(import.meta.dirname, "..", "..", "node_modules", script)), script).toBe(true);
   });
 });

@@ -65,7 +65,9 @@ export async function run(program: string, args: readonly string[], options: Run
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
   });
   // Each stream on its own: of two mixed ones, one's unfinished line would swallow the other's.
-  const reading = options.onLine ? [readLines(child.iterable({ from: "stdout" }), options.onLine), readLines(child.iterable({ from: "stderr" }), options.onLine)] : [];
+  const reading = options.onLine
+    ? [readLines(child.iterable({ from: "stdout" }), options.onLine), readLines(child.iterable({ from: "stderr" }), options.onLine)]
+    : [];
   const result = await child;
   await Promise.all(reading);
   options.signal?.throwIfAborted();

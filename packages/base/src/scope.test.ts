@@ -44,7 +44,10 @@ describe("Scope", () => {
     });
     const closing = scope[Symbol.asyncDispose]();
     await expect(closing).rejects.toThrow(ScopeError);
-    await expect(closing).rejects.toMatchObject({ message: "closing boot: 1 step(s) failed", errors: [{ message: "giving back tap 7", cause }] });
+    await expect(closing).rejects.toMatchObject({
+      message: "closing boot: 1 step(s) failed",
+      errors: [{ message: "giving back tap 7", cause }],
+    });
   });
 
   it("hands its steps over, then closes empty", async () => {

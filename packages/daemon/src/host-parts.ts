@@ -6,9 +6,29 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { type Logger, run, sleep } from "@sprited/base";
-import { DiskError, type HomeLayout, homeLayout, openDiskPool, openImageStore, findQemu, loadSystem, type Qemu, type SystemImage } from "@sprited/disk";
+import {
+  DiskError,
+  type HomeLayout,
+  homeLayout,
+  openDiskPool,
+  openImageStore,
+  findQemu,
+  loadSystem,
+  type Qemu,
+  type SystemImage,
+} from "@sprited/disk";
 import { BOOT_PORT } from "@sprited/protocol/guest";
-import { networkSupport, openNetworkSlots, openQemuDriver, type OpenNetworkSlots, readNetworkFacts, resolveAccelerator, VmmError, type VmmDriver, type VmSpec } from "@sprited/vmm";
+import {
+  networkSupport,
+  openNetworkSlots,
+  openQemuDriver,
+  type OpenNetworkSlots,
+  readNetworkFacts,
+  resolveAccelerator,
+  VmmError,
+  type VmmDriver,
+  type VmSpec,
+} from "@sprited/vmm";
 import type { Config } from "./config/index.ts";
 import type { HostParts } from "./features.ts";
 import { awaitIdle } from "./guest/index.ts";
@@ -57,7 +77,8 @@ export async function openHost(config: Config, options: { logger: Logger; signal
   const system = await loadSystem(layout);
   if (!system) throw new DiskError("disk_image_unknown", "the system image is not built yet; run `npx sprited setup`");
   const driver = await openDriver(config, system, { logger, signal });
-  if (driver.accelerator.kind === "tcg") limitations.push(`Guests run under emulation, many times slower than with KVM: ${driver.accelerator.reason}`);
+  if (driver.accelerator.kind === "tcg")
+    limitations.push(`Guests run under emulation, many times slower than with KVM: ${driver.accelerator.reason}`);
   const noNetwork = networkSupport(await readNetworkFacts());
   const slots = noNetwork === undefined ? await openNetworkSlots({ ...networkOptions(config), log: logger }) : undefined;
   if (noNetwork !== undefined) limitations.push(`Sprites have no network: ${noNetwork}`);
@@ -97,7 +118,11 @@ async function keepRules(slots: OpenNetworkSlots, options: { logger: Logger; sig
 }
 
 /** The QEMU driver with the accelerator the settings ask for, or that a probe boot proved. */
-async function openDriver(config: Config, system: SystemImage, options: { logger: Logger; signal: AbortSignal | undefined }): Promise<VmmDriver> {
+async function openDriver(
+  config: Config,
+  system: SystemImage,
+  options: { logger: Logger; signal: AbortSignal | undefined },
+): Promise<VmmDriver> {
   const { logger, signal } = options;
   const layout = homeLayout(config.home);
   const qemu = config.vmm.qemuPath === "" ? await findQemu(layout) : await qemuAt(config.vmm.qemuPath);

@@ -26,7 +26,8 @@ export class LockedError extends Error {
   /** undefined when the holder has not said who it is. */
   readonly holder: LockHolder | undefined;
   constructor(home: string, holder: LockHolder | undefined) {
-    const who = holder === undefined ? "another process" : `the ${holder.role} with process id ${holder.pid}${holder.url ? ` at ${holder.url}` : ""}`;
+    const who =
+      holder === undefined ? "another process" : `the ${holder.role} with process id ${holder.pid}${holder.url ? ` at ${holder.url}` : ""}`;
     super(`${home} is in use by ${who}. Stop it first, or set SPRITED_HOME (and SPRITED_LISTEN) to run a second one beside it.`);
     this.holder = holder;
   }

@@ -21,7 +21,12 @@ export async function readToken(tokenPath: string): Promise<string> {
     return (await readFile(tokenPath, "utf8")).trim();
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
-    if (code === "ENOENT") throw new CommandError("daemon_unreachable", `There is no token at ${tokenPath}: no daemon has run on this home yet. Start one with npm start.`, { cause });
+    if (code === "ENOENT")
+      throw new CommandError(
+        "daemon_unreachable",
+        `There is no token at ${tokenPath}: no daemon has run on this home yet. Start one with npm start.`,
+        { cause },
+      );
     throw new CommandError("not_root", `The token ${tokenPath} cannot be read (${code}). Run this as the user who owns it.`, { cause });
   }
 }
@@ -38,7 +43,11 @@ export async function askDaemon<T>(client: ApiClient, work: (client: ApiClient) 
     return await work(client);
   } catch (error) {
     if (error instanceof ConnectionError) {
-      throw new CommandError("daemon_unreachable", `No daemon answers at ${client.baseUrl}. Start it with npm start (or npx sprited serve).`, { cause: error });
+      throw new CommandError(
+        "daemon_unreachable",
+        `No daemon answers at ${client.baseUrl}. Start it with npm start (or npx sprited serve).`,
+        { cause: error },
+      );
     }
     if (ApiError.is(error)) throw new CommandError("failed", error.message, { cause: error });
     throw error;

@@ -32,7 +32,9 @@ describe("explainFailure", () => {
   const port = Object.assign(new Error("listen EADDRINUSE"), { code: "EADDRINUSE", syscall: "listen", address: "127.0.0.1", port: 7780 });
   const denied = Object.assign(new Error("listen EACCES"), { code: "EACCES", syscall: "listen", address: "0.0.0.0", port: 80 });
   const readOnly = Object.assign(new Error("mkdir"), { code: "EROFS", syscall: "mkdir", path: "/srv/home" });
-  const offline = new DiskError("disk_build_failed", "the packages could not be fetched", { cause: new Error("Temporary failure resolving 'deb.debian.org'") });
+  const offline = new DiskError("disk_build_failed", "the packages could not be fetched", {
+    cause: new Error("Temporary failure resolving 'deb.debian.org'"),
+  });
 
   it.each([
     ["a wrong setting", new ConfigError(["SPRITED_X: no"]), "config", "SPRITED_X: no"],

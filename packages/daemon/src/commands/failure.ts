@@ -44,12 +44,18 @@ export function explainFailure(error: unknown): { exit: ExitName; message: strin
   if (system) return system;
   if (error instanceof DiskError) {
     if (isNetworkFailure(error)) {
-      return { exit: "no_network", message: `${error.message}\nThe package mirror cannot be reached. Check the network and start again; what was made so far is kept.` };
+      return {
+        exit: "no_network",
+        message: `${error.message}\nThe package mirror cannot be reached. Check the network and start again; what was made so far is kept.`,
+      };
     }
     return { exit: DISK_EXITS[error.code], message: withCauses(error) };
   }
   if (error instanceof DeadlineError) {
-    return { exit: "vmm_failed", message: `${error.message}. A busy host with emulated CPUs may need more: raise SPRITED_TIMEOUTS_BOOT_MS; sprited doctor checks the host.` };
+    return {
+      exit: "vmm_failed",
+      message: `${error.message}. A busy host with emulated CPUs may need more: raise SPRITED_TIMEOUTS_BOOT_MS; sprited doctor checks the host.`,
+    };
   }
   if (error instanceof VmmError) return { exit: "vmm_failed", message: withCauses(error) };
   return { exit: "failed", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
@@ -66,14 +72,24 @@ function daemonFailure(error: unknown): { exit: ExitName; message: string } | un
 function systemFailure(error: unknown): { exit: ExitName; message: string } | undefined {
   const { code, syscall, path, address, port } = (error ?? {}) as NodeJS.ErrnoException & { address?: string; port?: number };
   if (code === "EADDRINUSE" && port !== undefined) {
-    return { exit: "port_busy", message: `${address ?? ""}:${port} is in use by another program. Stop it, or set SPRITED_LISTEN to another address.` };
+    return {
+      exit: "port_busy",
+      message: `${address ?? ""}:${port} is in use by another program. Stop it, or set SPRITED_LISTEN to another address.`,
+    };
   }
   if ((code === "EADDRNOTAVAIL" || code === "EACCES") && syscall === "listen") {
-    return { exit: "port_busy", message: `${address ?? ""}:${port ?? ""} cannot be listened on (${code}). Set SPRITED_LISTEN to an address of this host and a port above 1023.` };
+    return {
+      exit: "port_busy",
+      message: `${address ?? ""}:${port ?? ""} cannot be listened on (${code}). Set SPRITED_LISTEN to an address of this host and a port above 1023.`,
+    };
   }
-  if (code === "ENOSPC") return { exit: "no_space", message: `The disk is full${path === undefined ? "" : ` (${path})`}. Free some space and start again.` };
+  if (code === "ENOSPC")
+    return { exit: "no_space", message: `The disk is full${path === undefined ? "" : ` (${path})`}. Free some space and start again.` };
   if ((code === "EACCES" || code === "EROFS" || code === "EPERM") && path !== undefined) {
-    return { exit: "home_unusable", message: `${path} cannot be used (${code}). Check owner and mode, or set SPRITED_HOME to a directory you own.` };
+    return {
+      exit: "home_unusable",
+      message: `${path} cannot be used (${code}). Check owner and mode, or set SPRITED_HOME to a directory you own.`,
+    };
   }
   return undefined;
 }
@@ -93,7 +109,10 @@ function withCauses(error: Error): string {
 function causes(error: Error): string[] {
   const found: string[] = [];
   for (let at: unknown = error; at instanceof Error && found.length < 10; at = at.cause) {
-    const text = at instanceof AggregateError ? [at.message, ...at.errors.map((inner) => (inner instanceof Error ? inner.message : String(inner)))].join("; ") : at.message;
+    const text =
+      at instanceof AggregateError
+        ? [at.message, ...at.errors.map((inner) => (inner instanceof Error ? inner.message : String(inner)))].join("; ")
+        : at.message;
     if (!found.includes(text)) found.push(text);
   }
   return found;

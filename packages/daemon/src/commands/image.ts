@@ -9,7 +9,13 @@ import { renderTable } from "./terminal.ts";
 /** Built images, newest last. */
 export async function listImages(config: Config, logger: Logger): Promise<string> {
   const images = await (await openStore(config, logger)).list();
-  const rows = images.map((image) => [image.name, image.digest.slice(0, 12), `${(image.contentBytes / 1_048_576).toFixed(0)} MB`, image.builtAt, image.manifestPath]);
+  const rows = images.map((image) => [
+    image.name,
+    image.digest.slice(0, 12),
+    `${(image.contentBytes / 1_048_576).toFixed(0)} MB`,
+    image.builtAt,
+    image.manifestPath,
+  ]);
   return renderTable([["NAME", "DIGEST", "CONTENT", "BUILT", "MANIFEST"], ...rows]);
 }
 
@@ -20,7 +26,11 @@ export async function buildImage(
 ): Promise<string> {
   const store = await openStore(config, how.logger);
   const image = await how.progress.step(`base image: ${how.name}`, async (onProgress) =>
-    store.build(how.name, { onProgress, signal: how.signal, ...(how.definitionPath === undefined ? {} : { definitionPath: how.definitionPath }) }),
+    store.build(how.name, {
+      onProgress,
+      signal: how.signal,
+      ...(how.definitionPath === undefined ? {} : { definitionPath: how.definitionPath }),
+    }),
   );
   return `${image.name} ${image.digest}\n${image.manifestPath}`;
 }

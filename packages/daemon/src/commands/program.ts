@@ -5,7 +5,17 @@ import { homeLayout } from "@sprited/disk";
 import { configFields, type LoadedConfig, loadConfig, printSettings, settingsJson } from "../config/index.ts";
 import { lockHome } from "../lock.ts";
 import { openLogger } from "../logger.ts";
-import { ensureHome, findProgram, freeBytesAt, hostSteps, openProgress, type PrivilegeFacts, PRODUCT_PACKAGE, type ProgressReporter, runSteps } from "../setup/index.ts";
+import {
+  ensureHome,
+  findProgram,
+  freeBytesAt,
+  hostSteps,
+  openProgress,
+  type PrivilegeFacts,
+  PRODUCT_PACKAGE,
+  type ProgressReporter,
+  runSteps,
+} from "../setup/index.ts";
 import { openAdminClient } from "./api.ts";
 import type { DaemonPort } from "./daemon-port.ts";
 import { doctor } from "./doctor/index.ts";
@@ -53,7 +63,12 @@ function addRunning(program: Command, ports: ProgramPorts): void {
     .addOption(starterPid)
     .action(async (options) => {
       const loaded = load(ports);
-      const elevated = await elevate({ command: thisCommand(), settings: settingsForSudo(loaded), facts: privilegeFacts(!options.sudo), say: (line) => ports.out(`${line}\n`) });
+      const elevated = await elevate({
+        command: thisCommand(),
+        settings: settingsForSudo(loaded),
+        facts: privilegeFacts(!options.sudo),
+        say: (line) => ports.out(`${line}\n`),
+      });
       if (elevated !== undefined) return ports.finish(elevated);
       using lifetime = openLifetime({ starterPid: options.starterPid });
       const progress = openProgress(openScreen(process.stdout));
@@ -105,7 +120,9 @@ function addSettings(program: Command, ports: ProgramPorts): void {
     .option("--json", "for scripts")
     .action((options) => {
       const { settings, filePath } = load(ports);
-      ports.out(options.json === true ? `${JSON.stringify(settingsJson(settings), undefined, 2)}\n` : `${printSettings(settings, filePath)}\n`);
+      ports.out(
+        options.json === true ? `${JSON.stringify(settingsJson(settings), undefined, 2)}\n` : `${printSettings(settings, filePath)}\n`,
+      );
       ports.finish(0);
     });
 }
@@ -130,7 +147,13 @@ function addImages(program: Command, ports: ProgramPorts): void {
       using lifetime = openLifetime();
       const definitionPath = options.file === undefined ? undefined : path.resolve(options.file);
       const progress = openProgress(openScreen(process.stderr));
-      const text = await buildImage(config, { name, definitionPath, logger: openLogger({ level: "error" }), progress, signal: lifetime.signal });
+      const text = await buildImage(config, {
+        name,
+        definitionPath,
+        logger: openLogger({ level: "error" }),
+        progress,
+        signal: lifetime.signal,
+      });
       ports.out(`${text}\n`);
       ports.finish(0);
     });
@@ -183,7 +206,10 @@ function fileLogger(loaded: LoadedConfig, ports: ProgramPorts) {
   return openLogger({ level: log.level, directory: homeLayout(home).logs, onWarning: (text) => ports.err(`! ${text}\n`) });
 }
 
-function makeSetup(loaded: LoadedConfig, how: { ports: ProgramPorts; lifetime: Lifetime; progress: ProgressReporter; images: readonly string[] }): () => Promise<void> {
+function makeSetup(
+  loaded: LoadedConfig,
+  how: { ports: ProgramPorts; lifetime: Lifetime; progress: ProgressReporter; images: readonly string[] },
+): () => Promise<void> {
   const { config } = loaded;
   const { progress, lifetime, ports } = how;
   return async () => {

@@ -10,7 +10,10 @@ export interface TokenTarget {
 }
 
 /** Issues a token; returns its text, which is shown once. */
-export async function createToken(client: ApiClient, options: TokenTarget & { description?: string | undefined; prefix?: string | undefined; admin?: boolean | undefined }): Promise<string> {
+export async function createToken(
+  client: ApiClient,
+  options: TokenTarget & { description?: string | undefined; prefix?: string | undefined; admin?: boolean | undefined },
+): Promise<string> {
   const slug = await organizationOf(client, options);
   const answer = await askDaemon(client, async () =>
     client.call("createToken", {

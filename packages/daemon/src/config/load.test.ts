@@ -97,7 +97,10 @@ describe("problems", () => {
       "sprite.memory_mb in /s/sprited.toml:",
       "network.dns in /s/sprited.toml: must be an IP address",
     ]) {
-      expect(problems.some((problem) => problem.startsWith(start)), start).toBe(true);
+      expect(
+        problems.some((problem) => problem.startsWith(start)),
+        start,
+      ).toBe(true);
     }
   });
 

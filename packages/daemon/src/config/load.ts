@@ -14,11 +14,7 @@ import { type ConfigField, type ConfigFile, configFields, configSchema, parseLis
  */
 
 type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : S;
-type CamelKeys<T> = T extends readonly unknown[]
-  ? T
-  : T extends object
-    ? { [K in keyof T as CamelCase<K & string>]: CamelKeys<T[K]> }
-    : T;
+type CamelKeys<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T as CamelCase<K & string>]: CamelKeys<T[K]> } : T;
 
 /** Where a setting's value came from. */
 export type ConfigSource = "default" | "automatic" | "file" | "environment";
@@ -150,7 +146,13 @@ function readEnvironment(fields: readonly ConfigField[], environment: Readonly<R
     } else if (field.type === "number") {
       values.set(field.key, Number(text));
     } else if (field.type === "list") {
-      values.set(field.key, text.split(",").map((part) => part.trim()).filter(Boolean));
+      values.set(
+        field.key,
+        text
+          .split(",")
+          .map((part) => part.trim())
+          .filter(Boolean),
+      );
     } else {
       values.set(field.key, text);
     }
@@ -201,7 +203,12 @@ function unknownKeys(fields: readonly ConfigField[], file: Record<string, unknow
     if (known.includes(name)) continue;
     if (!sections.has(name)) found.push(name);
     else if (typeof value !== "object" || value === null || Array.isArray(value)) return [`${name} in ${filePath}: must be a table`];
-    else found.push(...Object.keys(value).map((inner) => `${name}.${inner}`).filter((key) => !known.includes(key)));
+    else
+      found.push(
+        ...Object.keys(value)
+          .map((inner) => `${name}.${inner}`)
+          .filter((key) => !known.includes(key)),
+      );
   }
   return found.map((key) => `${key} in ${filePath}: no such setting${suggestion(key, known)}`);
 }
@@ -227,9 +234,7 @@ function inUnit(field: ConfigField): string {
 
 /** `; did you mean …?` when something known is at most two letters away. */
 function suggestion(wrong: string, known: readonly string[]): string {
-  const [best] = known
-    .map((key) => ({ key, distance: editDistance(wrong, key) }))
-    .sort((a, b) => a.distance - b.distance);
+  const [best] = known.map((key) => ({ key, distance: editDistance(wrong, key) })).sort((a, b) => a.distance - b.distance);
   return best !== undefined && best.distance <= 2 ? `; did you mean ${best.key}?` : "";
 }
 

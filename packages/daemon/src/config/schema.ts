@@ -32,11 +32,14 @@ const ipAddress = z.string().refine((text) => isIP(text) !== 0, "must be an IP a
 const ipv4Network = z.string().refine(isIpv4Network, "must be an IPv4 network, for example 10.118.0.0/16");
 
 export const configSchema = z.strictObject({
-  home: z.string().min(1).meta(
-    about("Directory that holds all state: images, disks, database, token.", {
-      automatic: "`/var/lib/sprited` for root, `$XDG_STATE_HOME/sprited` (`~/.local/state/sprited`) for anyone else",
-    }),
-  ),
+  home: z
+    .string()
+    .min(1)
+    .meta(
+      about("Directory that holds all state: images, disks, database, token.", {
+        automatic: "`/var/lib/sprited` for root, `$XDG_STATE_HOME/sprited` (`~/.local/state/sprited`) for anyone else",
+      }),
+    ),
   listen: z
     .string()
     .refine((text) => parseListen(text) !== undefined, "must be HOST:PORT, for example 127.0.0.1:7780 or [::1]:7780")
@@ -46,22 +49,42 @@ export const configSchema = z.strictObject({
     level: z.enum(["debug", "info", "warn", "error"]).default("info").meta(about("Least important lines that are written.")),
   }),
   sprite: z.strictObject({
-    cpus: z.int().min(1).max(64).meta(about("Virtual CPUs of a new sprite.", { automatic: "2, at most the host's" })),
+    cpus: z
+      .int()
+      .min(1)
+      .max(64)
+      .meta(about("Virtual CPUs of a new sprite.", { automatic: "2, at most the host's" })),
     memory_mb: z
       .int()
       .min(256)
       .meta(about("Memory of a new sprite.", { unit: "MiB", automatic: "2048, at most half of the host's" })),
-    storage_gb: z.int().min(5).max(STORAGE_GB_MAX).default(100).meta(about("Size of a new sprite's disk. Sparse: only what is written takes room.", { unit: "GiB" })),
-    image: z.string().min(1).default("default").meta(about("Base image of a new sprite.")),
-  }),
-  limits: z.strictObject({
-    cpus: z.int().min(1).meta(about("Most virtual CPUs one sprite may have.", { automatic: "the host's" })),
-    memory_mb: z.int().min(256).meta(about("Most memory one sprite may have.", { unit: "MiB", automatic: "the host's" })),
     storage_gb: z
       .int()
       .min(5)
       .max(STORAGE_GB_MAX)
-      .meta(about("Largest disk one sprite may have.", { unit: "GiB", automatic: "size of the file system of `home`, at least `sprite.storage_gb`" })),
+      .default(100)
+      .meta(about("Size of a new sprite's disk. Sparse: only what is written takes room.", { unit: "GiB" })),
+    image: z.string().min(1).default("default").meta(about("Base image of a new sprite.")),
+  }),
+  limits: z.strictObject({
+    cpus: z
+      .int()
+      .min(1)
+      .meta(about("Most virtual CPUs one sprite may have.", { automatic: "the host's" })),
+    memory_mb: z
+      .int()
+      .min(256)
+      .meta(about("Most memory one sprite may have.", { unit: "MiB", automatic: "the host's" })),
+    storage_gb: z
+      .int()
+      .min(5)
+      .max(STORAGE_GB_MAX)
+      .meta(
+        about("Largest disk one sprite may have.", {
+          unit: "GiB",
+          automatic: "size of the file system of `home`, at least `sprite.storage_gb`",
+        }),
+      ),
   }),
   vmm: z.strictObject({
     accelerator: z
@@ -72,7 +95,12 @@ export const configSchema = z.strictObject({
       .string()
       .default("")
       .meta(about("QEMU program to use. Empty: the newest of the host's own and the privately unpacked one.")),
-    tb_size_mb: z.int().min(16).max(4096).default(64).meta(about("Cache for translated code per emulated VM.", { unit: "MiB" })),
+    tb_size_mb: z
+      .int()
+      .min(16)
+      .max(4096)
+      .default(64)
+      .meta(about("Cache for translated code per emulated VM.", { unit: "MiB" })),
   }),
   disk: z.strictObject({
     free_floor_gb: count.default(5).meta(about("Room on the host that is never given to sprites or images.", { unit: "GiB" })),
@@ -92,7 +120,9 @@ export const configSchema = z.strictObject({
     security_mirror: z.url().default("http://deb.debian.org/debian-security").meta(about("Mirror of Debian's security updates.")),
   }),
   network: z.strictObject({
-    subnet: ipv4Network.default("10.118.0.0/16").meta(about("Addresses used between the host and its VMs; must not occur in your network.")),
+    subnet: ipv4Network
+      .default("10.118.0.0/16")
+      .meta(about("Addresses used between the host and its VMs; must not occur in your network.")),
     dns: z.array(ipAddress).default([]).meta(about("Name servers of the sprites. Empty: the host's own.")),
     allowed_private: z
       .array(ipv4Network)
@@ -107,7 +137,11 @@ export const configSchema = z.strictObject({
       .meta(about("First of the user ids under which VM processes run, one per VM.")),
   }),
   api: z.strictObject({
-    body_bytes_max: z.int().min(1024).default(1_048_576).meta(about("Largest JSON request body.", { unit: "bytes" })),
+    body_bytes_max: z
+      .int()
+      .min(1024)
+      .default(1_048_576)
+      .meta(about("Largest JSON request body.", { unit: "bytes" })),
     domain: z
       .string()
       .min(1)
@@ -115,7 +149,9 @@ export const configSchema = z.strictObject({
       .meta(about("Domain below which sprite URLs are formed: `http://NAME-ORGANIZATION.DOMAIN:PORT`.")),
   }),
   timeouts: z.strictObject({
-    boot_ms: milliseconds.default(180_000).meta(about("A kernel boot up to the agent's first word. Emulated CPUs need about ten times as long as KVM.", { unit: "ms" })),
+    boot_ms: milliseconds
+      .default(180_000)
+      .meta(about("A kernel boot up to the agent's first word. Emulated CPUs need about ten times as long as KVM.", { unit: "ms" })),
     resume_ms: milliseconds.default(60_000).meta(about("A resume from a memory snapshot up to the agent's first answer.", { unit: "ms" })),
     inner_ms: milliseconds.default(60_000).meta(about("Mounting a sprite's disk and entering its Linux.", { unit: "ms" })),
     guest_call_ms: milliseconds.default(15_000).meta(about("One question to an agent that is up.", { unit: "ms" })),

@@ -19,21 +19,24 @@ async function readAll(chunks: AsyncIterable<OutputChunk>): Promise<{ stdout: st
 describe("output log", () => {
   test("[EXEC-1] chunks sent again after a new link, cut anywhere, give every byte once and in order", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.tuple(fc.boolean(), fc.string({ unit: "binary-ascii", minLength: 1, maxLength: 40 }), fc.nat(30)), { maxLength: 40 }), async (parts) => {
-        const log = new OutputLog();
-        const reader = log.read({ fromStart: true });
-        const sent = { stdout: "", stderr: "" };
-        for (const [isError, text, back] of parts) {
-          const stream = isError ? "stderr" : "stdout";
-          const from = Math.max(0, sent[stream].length - back);
-          const again = sent[stream].slice(from) + text;
-          log.append({ stream, offset: from, data: Buffer.from(again, "latin1") });
-          sent[stream] += text;
-        }
-        log.close();
-        expect(await readAll(reader.chunks)).toEqual(sent);
-        expect(log.offsets).toEqual({ stdout: sent.stdout.length, stderr: sent.stderr.length });
-      }),
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.boolean(), fc.string({ unit: "binary-ascii", minLength: 1, maxLength: 40 }), fc.nat(30)), { maxLength: 40 }),
+        async (parts) => {
+          const log = new OutputLog();
+          const reader = log.read({ fromStart: true });
+          const sent = { stdout: "", stderr: "" };
+          for (const [isError, text, back] of parts) {
+            const stream = isError ? "stderr" : "stdout";
+            const from = Math.max(0, sent[stream].length - back);
+            const again = sent[stream].slice(from) + text;
+            log.append({ stream, offset: from, data: Buffer.from(again, "latin1") });
+            sent[stream] += text;
+          }
+          log.close();
+          expect(await readAll(reader.chunks)).toEqual(sent);
+          expect(log.offsets).toEqual({ stdout: sent.stdout.length, stderr: sent.stderr.length });
+        },
+      ),
     );
   });
 

@@ -80,7 +80,10 @@ function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exi
   return { machine, end, dials: () => dials };
 }
 
-function follow(options: { machine: Machine; stream: StagedStream; runAfterDisconnectMs?: number }): { session: Session; client: Attachment } {
+function follow(options: { machine: Machine; stream: StagedStream; runAfterDisconnectMs?: number }): {
+  session: Session;
+  client: Attachment;
+} {
   const session = new Session({
     id: "1",
     command: "test",

@@ -213,7 +213,8 @@ export class Session implements ExecSession {
 
   #resend(stream: SessionStream, inputTaken: number): void {
     this.#input.taken(inputTaken);
-    for (const chunk of this.#input.pending()) void stream.sendInput(chunk.offset, chunk.data).catch(ignore("sent again over the next link"));
+    for (const chunk of this.#input.pending())
+      void stream.sendInput(chunk.offset, chunk.data).catch(ignore("sent again over the next link"));
     if (this.#input.ended) stream.endInput(this.#input.length);
   }
 

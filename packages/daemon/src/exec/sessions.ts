@@ -36,13 +36,24 @@ export class Sessions implements Exec {
     this.#logger = options.logger;
   }
 
-  async start(organizationId: string, spriteName: string, request: ExecRequest, options: { signal?: AbortSignal } = {}): Promise<ExecSession> {
+  async start(
+    organizationId: string,
+    spriteName: string,
+    request: ExecRequest,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ExecSession> {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
     if (this.#of(spriteId).size >= SESSIONS_PER_SPRITE_MAX) {
       throw new ApiError("busy", `${SESSIONS_PER_SPRITE_MAX} commands are running in this sprite already`);
     }
     const id = this.#newId();
-    const start: SessionStart = { argv: request.argv, env: request.env, dir: request.dir ?? null, tty: request.tty ?? null, stdin: request.stdin };
+    const start: SessionStart = {
+      argv: request.argv,
+      env: request.env,
+      dir: request.dir ?? null,
+      tty: request.tty ?? null,
+      stdin: request.stdin,
+    };
     const link = await this.#wakeLink(spriteId, options.signal);
     const stream = await link.guest.startSession(id, start, { signal: options.signal, timeoutMs: START_TIMEOUT_MS });
     const session = this.#add(spriteId, link.machine, {

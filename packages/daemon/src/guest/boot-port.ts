@@ -56,17 +56,25 @@ export async function bootstrapGuest(carrier: BootCarrier, bootstrap: Bootstrap,
 }
 
 /** Resolves when a booting agent is ready for a boot snapshot (BOOT-2). Throws `GuestError`. */
-export async function awaitIdle(carrier: BootCarrier, options: { signal?: AbortSignal | undefined; timeoutMs?: number }): Promise<{ agentVersion: string }> {
-  return await withBootPort(carrier, "boot of the guest", { signal: options.signal, timeoutMs: options.timeoutMs ?? 10 * 60_000 }, async (port) => {
-    const stopAsking = new AbortController();
-    askForIdle(port, stopAsking.signal).catch(ignore("ended with the wait"));
-    try {
-      for await (const reply of replies(port)) if (reply.type === "idle") return { agentVersion: reply.agent_version };
-    } finally {
-      stopAsking.abort();
-    }
-    throw new GuestError("guest_link_lost", "the guest's boot port was closed");
-  });
+export async function awaitIdle(
+  carrier: BootCarrier,
+  options: { signal?: AbortSignal | undefined; timeoutMs?: number },
+): Promise<{ agentVersion: string }> {
+  return await withBootPort(
+    carrier,
+    "boot of the guest",
+    { signal: options.signal, timeoutMs: options.timeoutMs ?? 10 * 60_000 },
+    async (port) => {
+      const stopAsking = new AbortController();
+      askForIdle(port, stopAsking.signal).catch(ignore("ended with the wait"));
+      try {
+        for await (const reply of replies(port)) if (reply.type === "idle") return { agentVersion: reply.agent_version };
+      } finally {
+        stopAsking.abort();
+      }
+      throw new GuestError("guest_link_lost", "the guest's boot port was closed");
+    },
+  );
 }
 
 async function askForIdle(port: Duplex, signal: AbortSignal): Promise<void> {

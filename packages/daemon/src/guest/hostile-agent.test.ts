@@ -65,7 +65,9 @@ async function greetingAgent(route: Route): Promise<GuestLink> {
 }
 
 /** An agent whose session streams answer with these bytes. */
-async function readFrom(bytes: Uint8Array | ((stream: http2.ServerHttp2Stream) => void)): Promise<{ link: GuestLink; outcome: unknown; bytes: number }> {
+async function readFrom(
+  bytes: Uint8Array | ((stream: http2.ServerHttp2Stream) => void),
+): Promise<{ link: GuestLink; outcome: unknown; bytes: number }> {
   const link = await greetingAgent((stream) => {
     stream.respond({ ":status": 200 });
     if (typeof bytes === "function") bytes(stream);
@@ -81,7 +83,8 @@ async function readFrom(bytes: Uint8Array | ((stream: http2.ServerHttp2Stream) =
 }
 
 const started = encodeJsonFrame(FrameType.started, { pid: 5, input: 0 });
-const output = (offset: number, data: Uint8Array, stream = 1): Uint8Array => encodeFrame(FrameType.output, new Uint8Array([stream]), encodeOffsets(offset), data);
+const output = (offset: number, data: Uint8Array, stream = 1): Uint8Array =>
+  encodeFrame(FrameType.output, new Uint8Array([stream]), encodeOffsets(offset), data);
 const join = (...parts: Uint8Array[]): Uint8Array => Buffer.concat(parts);
 
 describe("session streams", () => {
@@ -136,7 +139,7 @@ describe("session streams", () => {
       stream.write(started);
       const chunk = Buffer.alloc(512 * 1024);
       const push = (): void => {
-        for (; !stream.destroyed; ) {
+        for (; !stream.destroyed;) {
           const frame = output(sent, chunk);
           sent += chunk.length;
           if (!stream.write(frame)) break;
@@ -229,7 +232,9 @@ describe("answers", () => {
         stream.destroy();
       }
     });
-    await expect(link.status({ timeoutMs: 2000 })).rejects.toMatchObject({ code: expect.stringMatching(/^guest_(protocol|link_lost|timeout)$/) });
+    await expect(link.status({ timeoutMs: 2000 })).rejects.toMatchObject({
+      code: expect.stringMatching(/^guest_(protocol|link_lost|timeout)$/),
+    });
     await link[Symbol.asyncDispose]();
   });
 });
@@ -304,7 +309,9 @@ describe("boot port", () => {
   });
 
   test("[BOOT-4] a failed step, a closed port and silence are told apart", async () => {
-    const failed = await listen((socket) => socket.write(`${JSON.stringify({ type: "failed", incarnation: key.incarnation, step: "clock", message: "no" })}\n`));
+    const failed = await listen((socket) =>
+      socket.write(`${JSON.stringify({ type: "failed", incarnation: key.incarnation, step: "clock", message: "no" })}\n`),
+    );
     await expect(bootstrapGuest(failed, bootstrap, { timeoutMs: 3000 })).rejects.toMatchObject({ code: "guest_refused" });
     const closed = await listen((socket) => socket.end());
     await expect(bootstrapGuest(closed, bootstrap, { timeoutMs: 3000 })).rejects.toMatchObject({ code: "guest_link_lost" });

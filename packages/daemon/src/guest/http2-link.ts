@@ -60,7 +60,11 @@ const FAULT_OF: Record<GuestErrorCode, GuestFault> = {
  * `bootstrapGuest` has answered: the agent waits for the key. Throws `GuestError`: `guest_timeout`,
  * `guest_protocol`, `guest_refused` when the key is wrong.
  */
-export async function openLink(carrier: GuestCarrier, key: LinkKey, options: { signal?: AbortSignal | undefined; timeoutMs: number }): Promise<GuestLink> {
+export async function openLink(
+  carrier: GuestCarrier,
+  key: LinkKey,
+  options: { signal?: AbortSignal | undefined; timeoutMs: number },
+): Promise<GuestLink> {
   try {
     return await withDeadline("the guest's agent", options, async (signal) => {
       for (;;) {
@@ -133,12 +137,18 @@ class Http2Link implements GuestLink {
   /** Proves the key to the agent and has it proven (LINK-1). */
   async hello(key: Uint8Array): Promise<void> {
     const nonce = randomBytes(16).toString("hex");
-    const body = { generation: GUEST_GENERATION, incarnation: this.incarnation, nonce, proof: proofOf("host", key, this.incarnation, nonce) };
+    const body = {
+      generation: GUEST_GENERATION,
+      incarnation: this.incarnation,
+      nonce,
+      proof: proofOf("host", key, this.incarnation, nonce),
+    };
     // The agent may be waiting for its key: the dial's own deadline ends this.
     const reply = await this.#call("POST", "/hello", helloReply, { body, timeoutMs: 2 ** 31 - 1 });
     const expected = proofOf("agent", key, this.incarnation, nonce);
     const isProven = reply.incarnation === this.incarnation && timingSafeEqual(Buffer.from(reply.proof), Buffer.from(expected));
-    if (!isProven || !GUEST_GENERATIONS_SPOKEN.includes(reply.generation)) throw this.#violation(new Error("the agent's proof or generation is wrong"));
+    if (!isProven || !GUEST_GENERATIONS_SPOKEN.includes(reply.generation))
+      throw this.#violation(new Error("the agent's proof or generation is wrong"));
     this.agentVersion = reply.agent_version;
   }
 
@@ -180,7 +190,12 @@ class Http2Link implements GuestLink {
     await this.closed;
   }
 
-  async #openStream(path: string, first: Uint8Array, from: { stdout: number; stderr: number }, options: CallOptions | undefined): Promise<SessionStream> {
+  async #openStream(
+    path: string,
+    first: Uint8Array,
+    from: { stdout: number; stderr: number },
+    options: CallOptions | undefined,
+  ): Promise<SessionStream> {
     const stream = this.#request("POST", path);
     // `write` keeps the request open; both windows hold back whoever is too fast.
     stream.write(first);
@@ -202,7 +217,12 @@ class Http2Link implements GuestLink {
     });
   }
 
-  async #call<T>(method: string, path: string, schema: z.ZodType<T>, options: CallOptions & { body?: unknown; bytesMax?: number }): Promise<T> {
+  async #call<T>(
+    method: string,
+    path: string,
+    schema: z.ZodType<T>,
+    options: CallOptions & { body?: unknown; bytesMax?: number },
+  ): Promise<T> {
     const stream = this.#request(method, path);
     stream.end(options.body === undefined ? undefined : JSON.stringify(options.body));
     try {
@@ -239,7 +259,11 @@ class Http2Link implements GuestLink {
   }
 
   async #awaiting<T>(path: string, options: CallOptions | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return await withDeadline(`the guest's answer to ${path}`, { timeoutMs: options?.timeoutMs ?? CALL_TIMEOUT_MS, signal: options?.signal }, work);
+    return await withDeadline(
+      `the guest's answer to ${path}`,
+      { timeoutMs: options?.timeoutMs ?? CALL_TIMEOUT_MS, signal: options?.signal },
+      work,
+    );
   }
 
   async #explain(error: unknown): Promise<unknown> {

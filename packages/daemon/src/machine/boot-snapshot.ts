@@ -90,7 +90,14 @@ async function readMeta(directory: string): Promise<z.infer<typeof meta> | undef
 
 /** Names a snapshot by everything it depends on. */
 function snapshotKey(options: BootSnapshotsOptions, form: BootShape): string {
-  const parts = [options.driver.build, options.system.digest, form.shape.cpus, form.shape.memoryMib, form.storageGb, options.slots ? "net" : "serial"];
+  const parts = [
+    options.driver.build,
+    options.system.digest,
+    form.shape.cpus,
+    form.shape.memoryMib,
+    form.storageGb,
+    options.slots ? "net" : "serial",
+  ];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 24);
 }
 
@@ -101,7 +108,10 @@ async function loadOrMake(options: BootSnapshotsOptions, key: string, form: Boot
   const startedMs = performance.now();
   onProgress?.({ step: "boot snapshot", detail: `${form.shape.cpus} CPU, ${form.shape.memoryMib} MiB` });
   const made = await make(options, directory, form);
-  options.logger.info({ event: "boot_snapshot.make", outcome: "ok", snapshot: key, durationMs: Math.round(performance.now() - startedMs) }, "boot snapshot made");
+  options.logger.info(
+    { event: "boot_snapshot.make", outcome: "ok", snapshot: key, durationMs: Math.round(performance.now() - startedMs) },
+    "boot snapshot made",
+  );
   return made;
 }
 

@@ -181,7 +181,10 @@ function runningMachine(options: MachinesOptions, { record, process, slot, first
           await open.stop(Math.floor(graceMs / 2), { signal, timeoutMs: graceMs });
         });
       } catch (error) {
-        options.logger.warn({ event: "vm.stop", outcome: "forced", incarnation: record.incarnation, err: error }, "no orderly stop, killing the VM");
+        options.logger.warn(
+          { event: "vm.stop", outcome: "forced", incarnation: record.incarnation, err: error },
+          "no orderly stop, killing the VM",
+        );
       }
       await (ended ??= end());
     },

@@ -42,13 +42,23 @@ export function explainAptFailure(output: string, cause?: unknown): SetupError {
       { cause },
     );
   }
-  if (/(Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|Network is unreachable|Connection timed out|No route to host)/.test(output)) {
-    return new SetupError("no_network", "The Debian or Ubuntu mirror cannot be reached, so system packages cannot be installed. Check the network and start again.", {
-      cause,
-    });
+  if (
+    /(Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|Network is unreachable|Connection timed out|No route to host)/.test(
+      output,
+    )
+  ) {
+    return new SetupError(
+      "no_network",
+      "The Debian or Ubuntu mirror cannot be reached, so system packages cannot be installed. Check the network and start again.",
+      {
+        cause,
+      },
+    );
   }
   if (/(No space left on device|You don't have enough free space)/.test(output)) {
-    return new SetupError("no_space", "There is not enough room on the system's disk for the packages. Free some and start again.", { cause });
+    return new SetupError("no_space", "There is not enough room on the system's disk for the packages. Free some and start again.", {
+      cause,
+    });
   }
   const words = output
     .split("\n")

@@ -3,7 +3,16 @@ import { existsSync, readFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import os from "node:os";
 import { ignore, type Logger } from "@sprited/base";
-import { type DiskPool, findQemu, homeLayout, loadSystem, type OnProgress, openDiskPool, openImageStore, provisionRuntime } from "@sprited/disk";
+import {
+  type DiskPool,
+  findQemu,
+  homeLayout,
+  loadSystem,
+  type OnProgress,
+  openDiskPool,
+  openImageStore,
+  provisionRuntime,
+} from "@sprited/disk";
 import type { Config } from "../config/index.ts";
 import { installPackages } from "./apt.ts";
 import { SetupError } from "./errors.ts";
@@ -76,21 +85,33 @@ export function hostSteps(options: HostStepsOptions): SetupStep[] {
         });
       },
     },
-    ...options.images.map(
-      (name): SetupStep => ({
-        id: `image:${name}`,
-        title: `base image: ${name}`,
-        need: imageNeed(name),
-        run: async (onProgress, signal) => {
-          const { mirror, securityMirror } = config.disk;
-          const images = openImageStore({ layout, pool: await usePool(signal), definitions: IMAGE_DEFINITIONS, mirror, securityMirror, isRoot, logger });
-          // An image that is there is used as it is: a newer definition is built on request, not by a start.
-          const image = (await images.find(name)) ?? (await images.build(name, { onProgress, ...(signal ? { signal } : {}) }));
-          if (name === config.sprite.image) await images.disk(image, config.sprite.storageGb);
-        },
-      }),
-    ),
-    { id: "snapshot", title: "boot snapshot", need: "snapshot", fingerprint: async () => snapshotFingerprint(config), run: options.makeBootSnapshot },
+    ...options.images.map((name): SetupStep => ({
+      id: `image:${name}`,
+      title: `base image: ${name}`,
+      need: imageNeed(name),
+      run: async (onProgress, signal) => {
+        const { mirror, securityMirror } = config.disk;
+        const images = openImageStore({
+          layout,
+          pool: await usePool(signal),
+          definitions: IMAGE_DEFINITIONS,
+          mirror,
+          securityMirror,
+          isRoot,
+          logger,
+        });
+        // An image that is there is used as it is: a newer definition is built on request, not by a start.
+        const image = (await images.find(name)) ?? (await images.build(name, { onProgress, ...(signal ? { signal } : {}) }));
+        if (name === config.sprite.image) await images.disk(image, config.sprite.storageGb);
+      },
+    })),
+    {
+      id: "snapshot",
+      title: "boot snapshot",
+      need: "snapshot",
+      fingerprint: async () => snapshotFingerprint(config),
+      run: options.makeBootSnapshot,
+    },
   ];
 }
 
@@ -112,7 +133,10 @@ function imageNeed(name: string): SpaceNeed {
   return need in SPACE_NEEDS ? (need as SpaceNeed) : "image:default";
 }
 
-async function addPackages(options: HostStepsOptions, how: { isRoot: boolean; onProgress: OnProgress; signal: AbortSignal | undefined }): Promise<void> {
+async function addPackages(
+  options: HostStepsOptions,
+  how: { isRoot: boolean; onProgress: OnProgress; signal: AbortSignal | undefined },
+): Promise<void> {
   const plan = inspectPackages();
   if (plan.kind === "complete") return;
   const names = plan.packages.map((one) => one.name);
@@ -123,7 +147,10 @@ async function addPackages(options: HostStepsOptions, how: { isRoot: boolean; on
     );
   }
   if (!how.isRoot) {
-    throw new SetupError("not_root", `These system packages are missing and installing them needs root: ${names.join(" ")}. As root: apt install ${names.join(" ")}`);
+    throw new SetupError(
+      "not_root",
+      `These system packages are missing and installing them needs root: ${names.join(" ")}. As root: apt install ${names.join(" ")}`,
+    );
   }
   options.say("These packages of your distribution are needed and will be installed now:");
   for (const line of describePackages(plan.packages)) options.say(line);

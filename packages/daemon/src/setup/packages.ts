@@ -38,14 +38,7 @@ export const SYSTEM_PACKAGES: readonly SystemPackage[] = [
 ];
 
 /** Where programs are looked for, whatever the caller's PATH says. */
-export const PROGRAM_DIRECTORIES: readonly string[] = [
-  "/usr/local/sbin",
-  "/usr/local/bin",
-  "/usr/sbin",
-  "/usr/bin",
-  "/sbin",
-  "/bin",
-];
+export const PROGRAM_DIRECTORIES: readonly string[] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /** What planning must know of the host. */
 export interface PackageProbe {

@@ -48,10 +48,13 @@ describe("finished steps", () => {
     expect(await readdir(directory)).toEqual(["setup.json"]);
   });
 
-  it.each(["", "{", '{"format":2,"finished":["x"]}', '{"format":1,"finished":"x"}'])("count as none when the file holds %j", async (content) => {
-    await writeFile(path.join(directory, "setup.json"), content);
-    expect((await readFinished(directory)).size).toBe(0);
-    await markFinished(directory, "system");
-    expect([...(await readFinished(directory))]).toEqual(["system"]);
-  });
+  it.each(["", "{", '{"format":2,"finished":["x"]}', '{"format":1,"finished":"x"}'])(
+    "count as none when the file holds %j",
+    async (content) => {
+      await writeFile(path.join(directory, "setup.json"), content);
+      expect((await readFinished(directory)).size).toBe(0);
+      await markFinished(directory, "system");
+      expect([...(await readFinished(directory))]).toEqual(["system"]);
+    },
+  );
 });

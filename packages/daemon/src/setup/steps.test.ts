@@ -48,7 +48,9 @@ describe("runSteps", () => {
 
   it("begins no step when the room does not suffice", async () => {
     const done: string[] = [];
-    await expect(run([{ id: "a", title: "a", need: "system", run: async () => void done.push("a") }], 1)).rejects.toThrow("Not enough disk space");
+    await expect(run([{ id: "a", title: "a", need: "system", run: async () => void done.push("a") }], 1)).rejects.toThrow(
+      "Not enough disk space",
+    );
     expect(done).toEqual([]);
   });
 
@@ -66,7 +68,12 @@ describe("runSteps", () => {
   it("leaves out a step whose fingerprint is still that of the last time", async () => {
     const done: string[] = [];
     let dependsOn = "kernel 1";
-    const step: SetupStep = { id: "snapshot", title: "snapshot", fingerprint: async () => dependsOn, run: async () => void done.push(dependsOn) };
+    const step: SetupStep = {
+      id: "snapshot",
+      title: "snapshot",
+      fingerprint: async () => dependsOn,
+      run: async () => void done.push(dependsOn),
+    };
     await run([step]);
     await run([step]);
     dependsOn = "kernel 2";

@@ -17,7 +17,14 @@ class StagedMachines implements Machines {
 
   async plan(spriteId: string): Promise<MachineRecord> {
     this.#count += 1;
-    return { incarnation: `i${this.#count}`, spriteId, directory: "/nowhere", slotIndex: undefined, key: new Uint8Array(32), createdAtMs: 0 };
+    return {
+      incarnation: `i${this.#count}`,
+      spriteId,
+      directory: "/nowhere",
+      slotIndex: undefined,
+      key: new Uint8Array(32),
+      createdAtMs: 0,
+    };
   }
 
   async start(record: MachineRecord, _spec: unknown, options: { signal?: AbortSignal | undefined } = {}): Promise<Machine> {
@@ -212,7 +219,14 @@ describe("sprite driver", () => {
       { kind: "stopping", incarnation: "i1" },
       { kind: "deleting", incarnation: "i1" },
     ];
-    const record = { incarnation: "i1", spriteId: "s1", directory: "/nowhere", slotIndex: undefined, key: new Uint8Array(32), createdAtMs: 0 };
+    const record = {
+      incarnation: "i1",
+      spriteId: "s1",
+      directory: "/nowhere",
+      slotIndex: undefined,
+      key: new Uint8Array(32),
+      createdAtMs: 0,
+    };
     for (const state of states) {
       for (const alive of [false, true]) {
         const machines = new StagedMachines();

@@ -10,6 +10,10 @@ export interface SpriteRecords {
   /** Writes the user's fields; never the state. */
   updateSprite(sprite: Sprite): void;
   /** Writes the state, and in the same transaction the machine that begins or ends with it. */
-  updateState(spriteId: string, state: SpriteState, change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number }): void;
+  updateState(
+    spriteId: string,
+    state: SpriteState,
+    change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number },
+  ): void;
   deleteSprite(spriteId: string): void;
 }

@@ -16,7 +16,17 @@ import { SpriteDriver } from "./driver.ts";
 import type { SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
-import type { CreateSprite, Sprite, SpriteCheck, SpriteConfig, SpritePage, Sprites, SpriteView, StatusCounts, UpdateSprite } from "./sprite.ts";
+import type {
+  CreateSprite,
+  Sprite,
+  SpriteCheck,
+  SpriteConfig,
+  SpritePage,
+  Sprites,
+  SpriteView,
+  StatusCounts,
+  UpdateSprite,
+} from "./sprite.ts";
 import { failureOf, statusOf } from "./view.ts";
 
 export interface SpriteDefaults extends SpriteConfig {
@@ -119,7 +129,10 @@ export class SpriteRegistry implements Sprites {
     return this.#view(this.#entry(organizationId, name));
   }
 
-  list(organizationId: string, query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number }): SpritePage {
+  list(
+    organizationId: string,
+    query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number },
+  ): SpritePage {
     const page = this.#index.page(organizationId, query);
     return { sprites: page.entries.map((entry) => this.#view(entry)), continuationToken: page.continuationToken };
   }
@@ -268,12 +281,16 @@ export class SpriteRegistry implements Sprites {
 
   #requireWithinHost(config: SpriteConfig): void {
     const { limits } = this.#options;
-    if (config.cpus > limits.cpusMax) throw new ApiError("size_beyond_host", `cpus is ${config.cpus}, this host allows at most ${limits.cpusMax}`);
+    if (config.cpus > limits.cpusMax)
+      throw new ApiError("size_beyond_host", `cpus is ${config.cpus}, this host allows at most ${limits.cpusMax}`);
     if (config.memoryMib > limits.memoryMibMax) {
       throw new ApiError("size_beyond_host", `ram_mb is ${config.memoryMib}, this host allows at most ${limits.memoryMibMax}`);
     }
     if (config.storageGb < limits.storageGbMin || config.storageGb > limits.storageGbMax) {
-      throw new ApiError("size_beyond_host", `storage_gb is ${config.storageGb}, allowed are ${limits.storageGbMin} to ${limits.storageGbMax}`);
+      throw new ApiError(
+        "size_beyond_host",
+        `storage_gb is ${config.storageGb}, allowed are ${limits.storageGbMin} to ${limits.storageGbMax}`,
+      );
     }
   }
 

@@ -84,7 +84,10 @@ export interface Sprites {
   /** Resolves when disk and record exist; the sprite is cold. */
   create(request: CreateSprite, options?: { signal?: AbortSignal }): Promise<SpriteView>;
   get(organizationId: string, name: string): SpriteView;
-  list(organizationId: string, query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number }): SpritePage;
+  list(
+    organizationId: string,
+    query: { prefix?: string | undefined; continuationToken?: string | undefined; maxResults: number },
+  ): SpritePage;
   counts(organizationId: string): StatusCounts;
   update(organizationId: string, name: string, change: UpdateSprite): Promise<SpriteView>;
   /** Ends its VM and frees everything. */

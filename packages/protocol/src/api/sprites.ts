@@ -17,13 +17,10 @@ export const spriteStatus = z.enum(["cold", "warm", "running"]);
 
 const time = z.iso.datetime().meta({ description: "RFC 3339" });
 
-export const spriteName = z
-  .string()
-  .superRefine(rule(spriteNameProblem, "name_invalid"))
-  .meta({
-    description: "1 to 63 lower-case letters, digits and hyphens; begins and ends with a letter or digit",
-    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-  });
+export const spriteName = z.string().superRefine(rule(spriteNameProblem, "name_invalid")).meta({
+  description: "1 to 63 lower-case letters, digits and hyphens; begins and ends with a letter or digit",
+  pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+});
 
 const labels = z.array(z.string()).superRefine(rule(labelsProblem, "labels_invalid"));
 const environment = z.record(z.string(), z.string()).superRefine(rule(environmentProblem, "environment_invalid"));

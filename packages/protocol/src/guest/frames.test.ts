@@ -1,7 +1,17 @@
 /** The frame codec: chunking never changes what is read, lies never cost more than the limit. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decodeJson, decodeOffset, encodeFrame, encodeJsonFrame, encodeOffsets, type Frame, FrameDecoder, FrameError, FrameType } from "./frames.ts";
+import {
+  decodeJson,
+  decodeOffset,
+  encodeFrame,
+  encodeJsonFrame,
+  encodeOffsets,
+  type Frame,
+  FrameDecoder,
+  FrameError,
+  FrameType,
+} from "./frames.ts";
 import { GUEST_LIMITS } from "./generation.ts";
 
 const types = Object.values(FrameType);

@@ -11,7 +11,16 @@ export {
   FrameError,
   FrameType,
 } from "./frames.ts";
-export { BOOT_PORT, GUEST_GENERATION, GUEST_GENERATIONS_SPOKEN, GUEST_LIMITS, LINK_PORT, LINK_WINDOWS, MANAGEMENT_NETWORK, USER_NETWORK } from "./generation.ts";
+export {
+  BOOT_PORT,
+  GUEST_GENERATION,
+  GUEST_GENERATIONS_SPOKEN,
+  GUEST_LIMITS,
+  LINK_PORT,
+  LINK_WINDOWS,
+  MANAGEMENT_NETWORK,
+  USER_NETWORK,
+} from "./generation.ts";
 export {
   guestError,
   guestErrorCode,

@@ -29,7 +29,8 @@ const good: HostReport = {
   spriteMemoryMb: 2048,
 };
 
-const verdictOf = (change: Partial<HostReport>, id: string): string | undefined => judge({ ...good, ...change }).find((check) => check.id === id)?.verdict;
+const verdictOf = (change: Partial<HostReport>, id: string): string | undefined =>
+  judge({ ...good, ...change }).find((check) => check.id === id)?.verdict;
 
 describe("judge", () => {
   it("finds nothing on a good host", () => {

@@ -91,19 +91,30 @@ const node: Judge = ({ nodeVersion }) => {
 const root: Judge = ({ uid, hasSudo }) => {
   if (uid === 0) return ok("root", "root", "running as root");
   if (hasSudo) return ok("root", "root", "sudo is installed; npm start asks for it");
-  return warn("root", "root", "neither root nor sudo: no network for sprites, no disk pool, no confinement by uid", "Run as root, or install sudo.");
+  return warn(
+    "root",
+    "root",
+    "neither root nor sudo: no network for sprites, no disk pool, no confinement by uid",
+    "Run as root, or install sudo.",
+  );
 };
 
 const packages: Judge = ({ missingPackages }) =>
   missingPackages.length === 0
     ? ok("packages", "system packages", "complete")
-    : fail("packages", "system packages", `missing: ${missingPackages.join(", ")}`, `npm start installs them; by hand: apt install ${missingPackages.join(" ")}`);
+    : fail(
+        "packages",
+        "system packages",
+        `missing: ${missingPackages.join(", ")}`,
+        `npm start installs them; by hand: apt install ${missingPackages.join(" ")}`,
+      );
 
 const qemu: Judge = ({ qemu: found }) => {
   if (!found) return fail("qemu", "QEMU", "not found", RUN_START);
   const [major = 0, minor = 0] = /(\d+)\.(\d+)/.exec(found.version)?.slice(1).map(Number) ?? [];
   const text = `${major}.${minor}, ${found.origin === "private" ? "unpacked privately" : "the host's own"}`;
-  if (major < 7 || (major === 7 && minor < 2)) return fail("qemu", "QEMU", `${text}: at least 7.2 is needed`, "Use Debian 12 or newer, Ubuntu 24.04 or newer, or set vmm.qemu_path.");
+  if (major < 7 || (major === 7 && minor < 2))
+    return fail("qemu", "QEMU", `${text}: at least 7.2 is needed`, "Use Debian 12 or newer, Ubuntu 24.04 or newer, or set vmm.qemu_path.");
   if (major < 10) return warn("qemu", "QEMU", `${text}; 10 emulates twice as fast`, "Nothing needs to be done where KVM works.");
   return ok("qemu", "QEMU", text);
 };
@@ -111,16 +122,28 @@ const qemu: Judge = ({ qemu: found }) => {
 const accelerator: Judge = ({ accelerator: found }) => {
   if (!found) return warn("accelerator", "accelerator", "not tried yet", RUN_START);
   if (found.kind === "kvm") return ok("accelerator", "accelerator", `KVM: ${found.reason}`);
-  return warn("accelerator", "accelerator", `${found.kind.toUpperCase()} (emulation, about ten times slower): ${found.reason}`, "Use a host with working KVM for speed; everything works without.");
+  return warn(
+    "accelerator",
+    "accelerator",
+    `${found.kind.toUpperCase()} (emulation, about ten times slower): ${found.reason}`,
+    "Use a host with working KVM for speed; everything works without.",
+  );
 };
 
 const system: Judge = ({ systemDigest }) =>
-  systemDigest === undefined ? fail("system", "guest system", "not built", RUN_START) : ok("system", "guest system", systemDigest.slice(0, 12));
+  systemDigest === undefined
+    ? fail("system", "guest system", "not built", RUN_START)
+    : ok("system", "guest system", systemDigest.slice(0, 12));
 
 const images: Judge = ({ images: built, defaultImage }) =>
   built.includes(defaultImage)
     ? ok("images", "base images", built.join(", "))
-    : fail("images", "base images", `${defaultImage} is not built${built.length === 0 ? "" : ` (there is: ${built.join(", ")})`}`, `npx sprited image build ${defaultImage}`);
+    : fail(
+        "images",
+        "base images",
+        `${defaultImage} is not built${built.length === 0 ? "" : ` (there is: ${built.join(", ")})`}`,
+        `npx sprited image build ${defaultImage}`,
+      );
 
 const pool: Judge = ({ pool: found }) => {
   if (!found) return fail("pool", "disk pool", "not made", RUN_START);
@@ -139,18 +162,31 @@ const space: Judge = ({ freeBytes, floorBytes, home }) => {
 const memory: Judge = ({ memoryMb, spriteMemoryMb }) =>
   memoryMb >= spriteMemoryMb * 2
     ? ok("memory", "memory", `${memoryMb} MiB`)
-    : warn("memory", "memory", `${memoryMb} MiB; a sprite takes up to ${spriteMemoryMb}`, "Lower sprite.memory_mb, or run one sprite at a time.");
+    : warn(
+        "memory",
+        "memory",
+        `${memoryMb} MiB; a sprite takes up to ${spriteMemoryMb}`,
+        "Lower sprite.memory_mb, or run one sprite at a time.",
+      );
 
 const port: Judge = ({ port: state, listen }) => {
   const address = `${listen.host}:${listen.port}`;
   if (state === "free") return ok("port", "API address", `${address} is free`);
   if (state === "our daemon") return ok("port", "API address", `${address}, our daemon listens`);
-  if (state === "another program") return fail("port", "API address", `${address} is in use by another program`, "Stop it, or set SPRITED_LISTEN.");
-  return fail("port", "API address", `${address} cannot be listened on`, "Set SPRITED_LISTEN to an address of this host and a port above 1023.");
+  if (state === "another program")
+    return fail("port", "API address", `${address} is in use by another program`, "Stop it, or set SPRITED_LISTEN.");
+  return fail(
+    "port",
+    "API address",
+    `${address} cannot be listened on`,
+    "Set SPRITED_LISTEN to an address of this host and a port above 1023.",
+  );
 };
 
 const daemon: Judge = ({ daemon: found }) =>
-  found ? ok("daemon", "daemon", `running, process ${found.pid}${found.url ? `, ${found.url}` : ""}`) : ok("daemon", "daemon", "not running");
+  found
+    ? ok("daemon", "daemon", `running, process ${found.pid}${found.url ? `, ${found.url}` : ""}`)
+    : ok("daemon", "daemon", "not running");
 
 const controlGroups: Judge = ({ controlGroups: version, uid }) => {
   if (version === "v2") return ok("cgroups", "control groups", "v2");
@@ -165,7 +201,23 @@ const network: Judge = ({ networkMissing, networkProblems }) => {
   return networkProblems.map((problem) => warn("network", "network", problem.message, problem.fix));
 };
 
-const JUDGES: readonly Judge[] = [platform, node, root, packages, qemu, accelerator, system, images, pool, space, memory, port, daemon, controlGroups, network];
+const JUDGES: readonly Judge[] = [
+  platform,
+  node,
+  root,
+  packages,
+  qemu,
+  accelerator,
+  system,
+  images,
+  pool,
+  space,
+  memory,
+  port,
+  daemon,
+  controlGroups,
+  network,
+];
 
 function gib(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;

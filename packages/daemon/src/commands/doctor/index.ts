@@ -8,7 +8,9 @@ import { inspectHost } from "./host-report.ts";
 export async function doctor(config: Config, options: { json: boolean; out: (text: string) => void }): Promise<number> {
   const checks = judge(await inspectHost(config));
   const blocked = blocks(checks);
-  options.out(options.json ? `${JSON.stringify({ ok: !blocked, home: config.home, checks }, undefined, 2)}\n` : `${renderChecks(checks)}\n`);
+  options.out(
+    options.json ? `${JSON.stringify({ ok: !blocked, home: config.home, checks }, undefined, 2)}\n` : `${renderChecks(checks)}\n`,
+  );
   return blocked ? EXIT_CODES.doctor.code : EXIT_CODES.ok.code;
 }
 
