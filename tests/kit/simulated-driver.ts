@@ -43,7 +43,7 @@ export function simulatedDriver(guest: GuestFactory): SimulatedDriver {
       for (const vm of live.values()) if (vm.incarnation === incarnation) await vm.end({ kind: "crashed", detail: "simulated crash" });
     },
     killAll: async () => {
-      for (const vm of [...live.values()]) await vm.kill();
+      for (const vm of live.values()) await vm.kill();
     },
   };
 }
@@ -129,12 +129,10 @@ class SimulatedVm implements VmProcess {
  */
 class Port {
   readonly guestEnd: Duplex;
-  readonly #server: net.Server;
   #host: net.Socket | undefined;
   #held: { chunk: Buffer; done: () => void } | undefined;
 
   private constructor(server: net.Server) {
-    this.#server = server;
     this.guestEnd = new Duplex({
       read: () => this.#host?.resume(),
       write: (chunk: Buffer, _encoding, done) => {
