@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
+import { DiskError } from "@sprited/disk";
 import { BOOT_PORT, GUEST_GENERATION, LINK_PORT } from "@sprited/protocol/guest";
 import { type NetworkSlot, type NetworkSlots, VmmError, type VmmDriver, type VmProcess } from "@sprited/vmm";
 import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "../guest/index.ts";
@@ -64,7 +65,7 @@ async function startMachine(
   const slot = plannedSlots.get(record);
   if (slot) scope.defer("network slot", () => options.slots?.release(slot));
   const snapshot = await options.snapshots.get({ shape: spec.shape, storageGb: spec.storageGb }, signal ? { signal } : {});
-  if (slot) await fs.chown(spec.diskPath, slot.uid, slot.gid);
+  if (slot) await giveDisk(spec.diskPath, slot);
   return await withDeadline("starting the VM", { timeoutMs: options.startTimeoutMs, signal }, async (deadline) => {
     const process = await options.driver.start(
       vmSpec({
@@ -99,6 +100,16 @@ async function startMachine(
     );
     return runningMachine(options, { record, process, slot, firstLink: await link, scope: scope.move() });
   });
+}
+
+/** Lets the VMM's user open the disk. Throws `disk_damaged` when it is gone. */
+async function giveDisk(diskPath: string, slot: NetworkSlot): Promise<void> {
+  try {
+    await fs.chown(diskPath, slot.uid, slot.gid);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause;
+    throw new DiskError("disk_damaged", "the sprite's disk is missing", { cause });
+  }
 }
 
 async function adoptMachine(options: MachinesOptions, record: MachineRecord): Promise<Machine | undefined> {

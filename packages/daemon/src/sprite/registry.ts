@@ -13,6 +13,7 @@ import { v7 as uuidv7 } from "uuid";
 import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
 import { checkMachine } from "./check.ts";
 import { SpriteDriver } from "./driver.ts";
+import { imageSource } from "./image-source.ts";
 import type { SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
@@ -94,8 +95,7 @@ export class SpriteRegistry implements Sprites {
     };
     this.#requireWithinHost(config);
     await using reservation = this.#index.reserve(request.organizationId, request.name);
-    const image = await this.#options.images.get(request.imageName ?? defaults.imageName);
-    const source = await this.#options.images.disk(image, config.storageGb);
+    const { image, path: source } = await imageSource(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb);
     const nowMs = Date.now();
     const sprite: Sprite = {
       id: uuidv7(),
