@@ -235,6 +235,7 @@ describe("sprite driver", () => {
         await driver.recover(state.kind === "cold" ? undefined : record);
         if (state.kind === "deleting") expect(log.deleted).toBe(true);
         else expect(["cold", "running"]).toContain(driver.state.kind);
+        expect(driver.state.kind === "running", `${state.kind}, VM ${alive ? "alive" : "gone"}`).toBe(state.kind === "running" && alive);
         if (driver.state.kind !== "running" && state.kind !== "cold") expect(machines.live.size).toBe(0);
       }
     }

@@ -98,11 +98,11 @@ export class SpriteDriver {
     await this.#enqueue(async () => {
       const machine = record ? await this.#options.machines.adopt(record) : undefined;
       const incarnation = incarnationOf(this.#state);
-      if (machine && (this.#state.kind === "running" || this.#state.kind === "waking")) {
+      if (machine && this.#state.kind === "running") {
         this.#hold(machine);
-        if (this.#state.kind === "waking") this.#apply({ type: "woken", incarnation: machine.incarnation });
         return;
       }
+      // A VM under `waking` may never have got its key; no command was accepted yet, so it can go.
       if (machine) await machine.kill();
       if (incarnation !== undefined) {
         this.#apply({ type: this.#state.kind === "waking" ? "wake_failed" : "vm_gone", incarnation }, { machineEnded: incarnation });
