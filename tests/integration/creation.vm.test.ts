@@ -1,7 +1,7 @@
 /** Many at once, and nothing left: creates in parallel, deletes at any moment. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
-import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
+import { execRaw, ExecSocket, RefusedError } from "../kit/exec-socket.ts";
 import { expectNoTraces } from "../kit/host-traces.ts";
 import { ask } from "../kit/http.ts";
 import { vmSkipReason } from "../kit/preflight.ts";
@@ -27,6 +27,20 @@ describe.skipIf(vmSkipReason() !== undefined)("creation and deletion", () => {
     await daemon?.closeClean().finally(() => daemon[Symbol.asyncDispose]());
   });
 
+  /**
+   * A command as a client asks for it: told that its sprite did not wake in time (504, "try again"),
+   * it tries again. Twenty emulated machines that wake at once need longer than one handshake may take.
+   */
+  const patiently = async <T>(ask: () => Promise<T>): Promise<T> => {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (attempt === 4 || !(error instanceof RefusedError) || error.status !== 504) throw error;
+      }
+    }
+  };
+
   /** Spare network places may come and go; everything else must be as before. */
   const expectNothingLeft = async (): Promise<void> => {
     const slots = (await daemon.traces()).filter((trace) => /^(netns|link): /.test(trace));
@@ -38,7 +52,7 @@ describe.skipIf(vmSkipReason() !== undefined)("creation and deletion", () => {
     const outcomes = await Promise.all(
       names.map(async (name) => {
         const status = await create(name);
-        const result = await execRaw(daemon, name, { cmd: ["sh", "-c", `echo ${name} > ~/mine; hostname; cat ~/mine`] });
+        const result = await patiently(() => execRaw(daemon, name, { cmd: ["sh", "-c", `echo ${name} > ~/mine; hostname; cat ~/mine`] }));
         return { status, code: result.code, text: result.stdout.toString() };
       }),
     );

@@ -14,7 +14,7 @@ import { openDatabase, spriteRecords } from "./store/index.ts";
 import type { SpriteState } from "./sprite/index.ts";
 
 /** How long a start waits for running guests to name their sessions, ms. */
-const ADOPTION_WAIT_MS = 2_000;
+const ADOPTION_WAIT_MS = 10_000;
 
 /** What the host gives. */
 export interface HostParts {
