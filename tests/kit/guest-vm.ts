@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { Scope, silentLogger } from "@sprited/base";
+import { run, Scope, silentLogger } from "@sprited/base";
 import { awaitIdle, bootstrapGuest, type GuestCarrier, type GuestLink, openLink, vmSpec } from "@sprited/daemon";
 import { findQemu, loadSystem } from "@sprited/disk";
 import { BOOT_PORT, LINK_PORT, MANAGEMENT_NETWORK, USER_NETWORK } from "@sprited/protocol/guest";
@@ -45,11 +45,11 @@ export class GuestVm implements AsyncDisposable {
   #vm: VmProcess | undefined;
   #link: GuestLink | undefined;
 
-  private constructor(scope: Scope, home: TestHome, driver: VmmDriver, slot: NetworkSlot | undefined, spec: FixedSpec) {
+  private constructor(scope: Scope, home: TestHome, driver: VmmDriver, spec: FixedSpec) {
     this.#scope = scope;
     this.#home = home;
     this.#driver = driver;
-    this.#slot = slot;
+    this.#slot = spec.slot;
     this.#spec = spec;
   }
 
@@ -82,11 +82,10 @@ export class GuestVm implements AsyncDisposable {
       slot = taken;
     }
     const diskPath = path.join(layout.pool, "disk.raw");
-    await fs.copyFile(await findImage(layout.images), diskPath);
-    await fs.chmod(diskPath, 0o600);
+    await copyDisk(await findImage(layout.images), diskPath);
     if (slot) for (const file of [diskPath, layout.bootSnapshots, layout.pool]) await fs.chown(file, slot.uid, slot.gid);
     await fs.mkdir(layout.run, { recursive: true, mode: 0o711 });
-    const vm = new GuestVm(scope.move(), home, driver, slot, { shape: SHAPE, system, diskPath, slot });
+    const vm = new GuestVm(scope.move(), home, driver, { shape: SHAPE, system, diskPath, slot });
     await vm.#boot();
     return vm;
   }
@@ -121,6 +120,13 @@ export class GuestVm implements AsyncDisposable {
     await this.#vm?.kill();
     await this.#vm?.dispose();
     this.#vm = undefined;
+  }
+
+  /** Puts the image's disk back. Only while the VM does not run. */
+  async restoreDisk(): Promise<void> {
+    const { diskPath } = this.#spec;
+    await copyDisk(await findImage(this.#home.layout.images), diskPath);
+    if (this.#slot) await fs.chown(diskPath, this.#slot.uid, this.#slot.gid);
   }
 
   async console(): Promise<string> {
@@ -165,6 +171,12 @@ export class GuestVm implements AsyncDisposable {
       link: slot ? { kind: "tcp", ...slot.agentAddress } : { kind: "serial", open: (call) => vm.openPort(LINK_PORT, call) },
     };
   }
+}
+
+/** The disk in the image's own size, small enough to be filled by a test. */
+async function copyDisk(image: string, diskPath: string): Promise<void> {
+  await run("cp", ["--reflink=auto", "--sparse=always", image, diskPath]);
+  await fs.chmod(diskPath, 0o600);
 }
 
 /** The smallest image's disk as it was built. */

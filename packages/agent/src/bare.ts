@@ -40,7 +40,7 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
   scope.defer("process table", () => processes.close());
   const { boot, links, sessions } = composeAgent({
     processes,
-    enclosure: bareEnclosure(options.home ?? os.tmpdir()),
+    enclosure: bareEnclosure(processes, options.home ?? os.tmpdir()),
     environment: (all) => new BareEnvironment(all),
     machine: bareMachine,
     bootPort: options.bootPort,
@@ -63,13 +63,16 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
   };
 }
 
-function bareEnclosure(home: string): Enclosure {
+function bareEnclosure(processes: ProcessTable, home: string): Enclosure {
   const info = os.userInfo();
   const user: User = { name: info.username, uid: info.uid, gid: info.gid, groups: [], home, shell: info.shell ?? "/bin/sh", variables: {} };
   return {
     shell: HOST_SHELL,
     user: () => user,
-    within: (_user, spawn) => spawn({ cgroupFd: undefined }),
+    spawn: (_user, request) => {
+      const child = processes.spawn(request);
+      return { ...child, killAll: () => processes.killSession(child.pid) };
+    },
     innerPid: (pid) => pid,
   };
 }

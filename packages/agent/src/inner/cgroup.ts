@@ -3,24 +3,29 @@
  * below it the one that is `/` inside, where root may set what it likes.
  *
  * ```
- * /sys/fs/cgroup/inner-<n>          limits, not visible inside
- * /sys/fs/cgroup/inner-<n>/root     root of the cgroup namespace: `init`, `sessions`, the user's own
+ * /sys/fs/cgroup/inner-<n>                 limits, not visible inside
+ * /sys/fs/cgroup/inner-<n>/root            root of the cgroup namespace: `init`, the user's own, and
+ * /sys/fs/cgroup/inner-<n>/root/sessions/  one for each running command: no command starves another
  * ```
- * A new pair for each environment; old ones are removed when empty.
+ * A new tree for each environment; old ones are removed when empty.
  */
 import fs from "node:fs";
 import path from "node:path";
 
 const ROOT = "/sys/fs/cgroup";
 const PREFIX = "inner-";
-/** Memory left for the kernel and the agent, bytes. */
-const RESERVE_BYTES = 112 * 1024 * 1024;
+/** Memory left for the kernel and the agent, bytes: what is never charged to a cgroup comes on top. */
+const RESERVE_BYTES = 144 * 1024 * 1024;
 /** Process ids left for the agent and the VM's root. */
 const RESERVE_PIDS = 256;
+/** Of those allowed inside, what one command leaves for others: enough to end a fork bomb. */
+const SPARE_PIDS = 128;
 
 export interface InnerCgroup {
   /** What is `/` inside. */
   directory: string;
+  /** Most processes one command may have. */
+  pidsPerSession: number;
   remove(): void;
 }
 
@@ -29,14 +34,15 @@ export function createCgroup(index: number): InnerCgroup {
   const guard = path.join(ROOT, `${PREFIX}${index}`);
   removeTree(guard);
   fs.mkdirSync(guard);
-  const memoryBytes = Math.max(RESERVE_BYTES, totalMemory() - RESERVE_BYTES);
+  const memoryBytes = Math.max(RESERVE_BYTES / 2, totalMemory() - RESERVE_BYTES);
   fs.writeFileSync(path.join(guard, "memory.max"), String(memoryBytes));
-  fs.writeFileSync(path.join(guard, "pids.max"), String(pidsMax()));
   const controllers = fs.readFileSync(path.join(guard, "cgroup.controllers"), "utf8").trim().split(" ");
   fs.writeFileSync(path.join(guard, "cgroup.subtree_control"), controllers.map((name) => `+${name}`).join(" "));
   const directory = path.join(guard, "root");
   fs.mkdirSync(directory);
-  return { directory, remove: () => removeTree(guard) };
+  const pids = pidsMax();
+  fs.writeFileSync(path.join(guard, "pids.max"), String(pids));
+  return { directory, pidsPerSession: pids - SPARE_PIDS, remove: () => removeTree(guard) };
 }
 
 function totalMemory(): number {
@@ -46,7 +52,9 @@ function totalMemory(): number {
 
 function pidsMax(): number {
   const limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map((file) => Number(fs.readFileSync(file, "utf8")));
-  return Math.max(RESERVE_PIDS, Math.min(...limits) - RESERVE_PIDS);
+  // The kernel allows as many threads as fill an eighth of the memory with their stacks alone; with
+  // what else a process costs it, half of that is what this VM can bear.
+  return Math.max(2 * RESERVE_PIDS, Math.floor(Math.min(...limits) / 2) - RESERVE_PIDS);
 }
 
 /** Removes a cgroup and those that were made inside it. One that still has processes stays. */

@@ -14,15 +14,15 @@ import { ignore, sleep, waitFor } from "@sprited/base";
 import type { Bootstrap, GuestStatus } from "@sprited/protocol/guest";
 import type { Environment } from "../service.ts";
 import { BUSYBOX_SHELL } from "../spawn/launch.ts";
-import type { ProcessTable } from "../spawn/process-table.ts";
-import { type Enclosure, EnclosureGoneError } from "../spawn/spawner.ts";
+import type { Child, ProcessTable, SpawnRequest } from "../spawn/process-table.ts";
+import { type EnclosedChild, type Enclosure, EnclosureGoneError } from "../spawn/spawner.ts";
 import { ROOT_USER, type User } from "../spawn/user.ts";
 import { say } from "../sys/console.ts";
 import { setHostname, SystemCallError } from "../sys/libc.ts";
 import { DISK_MOUNT, findDisk, isHeld, mountDisk, syncDisk, unmountDisk } from "./disk.ts";
 import { runHelper } from "./helper.ts";
 import { type Identity, writeIdentity } from "./identity.ts";
-import { enterInner, type Inner, prepareInner, releaseInner } from "./inner.ts";
+import { attachToolbox, enterInner, type Inner, prepareInner, releaseInner } from "./inner.ts";
 import { asUser, inside } from "./namespaces.ts";
 import { UserTable } from "./users.ts";
 
@@ -30,6 +30,8 @@ import { UserTable } from "./users.ts";
 const FSCK_OK = [0, 1];
 /** How long the kernel may take to let go of an ended environment's disk, ms. */
 const RELEASE_TIMEOUT_MS = 5_000;
+/** Failed starts that say nothing about the environment: too long a command line, too many processes. */
+const KEPT_ERRORS: ReadonlySet<string> = new Set(["E2BIG", "EAGAIN"]);
 const SIGKILL = 9;
 const SIGTERM = 15;
 
@@ -44,6 +46,7 @@ export class InnerEnvironment implements Environment {
   readonly #root: RootSource;
   #prepared: Promise<Inner> | undefined;
   #current: Inner | undefined;
+  readonly #lost = new WeakSet<Inner>();
   #entering: Promise<void> | undefined;
   #bootstrap: Bootstrap | undefined;
   #mounted: { device: string | undefined } | undefined;
@@ -68,7 +71,10 @@ export class InnerEnvironment implements Environment {
     return {
       shell: BUSYBOX_SHELL,
       user: () => this.#users?.current() ?? ROOT_USER,
-      within: (user, spawn) => this.#within(user, spawn),
+      spawn: (user, request) => {
+        if (!this.#current) throw new EnclosureGoneError("the inner environment has ended");
+        return this.#spawnIn(this.#current, user, request);
+      },
       innerPid,
     };
   }
@@ -107,7 +113,7 @@ export class InnerEnvironment implements Environment {
     const inner = this.#current ?? (await this.#prepared?.catch(ignore("nothing to end")));
     if (inner) {
       if (this.#current) await endGently(inner, graceMs);
-      killInner(inner);
+      this.#processes.kill(inner.pid, SIGKILL);
       await inner.ended;
     }
     if (!this.#mounted) return;
@@ -127,14 +133,15 @@ export class InnerEnvironment implements Environment {
   async #prepare(): Promise<Inner> {
     if (this.#prepared) return await this.#prepared;
     this.#index += 1;
-    const prepared = prepareInner(this.#processes, this.#index);
-    this.#prepared = prepared;
-    try {
-      const inner = await prepared;
+    const prepared = prepareInner(this.#processes, this.#index).then((inner) => {
       inner.ended.then(() => this.#ended(inner)).catch(ignore("never rejects"));
       return inner;
+    });
+    this.#prepared = prepared;
+    try {
+      return await prepared;
     } catch (error) {
-      this.#prepared = undefined;
+      if (this.#prepared === prepared) this.#prepared = undefined;
       throw error;
     }
   }
@@ -148,7 +155,7 @@ export class InnerEnvironment implements Environment {
     try {
       enterInner(inner, identityOf(bootstrap));
     } catch (error) {
-      killInner(inner);
+      this.#lose(inner);
       throw error;
     }
     this.#current = inner;
@@ -159,28 +166,48 @@ export class InnerEnvironment implements Environment {
 
   /** Its init has ended: the next request finds a new one, made ready meanwhile. */
   #ended(inner: Inner): void {
-    this.#prepared = undefined;
-    if (this.#current === inner) this.#current = undefined;
+    this.#lose(inner);
     releaseInner(inner);
     if (!this.#isStopped) this.#prepare().catch(ignore("tried again by the next request"));
   }
 
-  #within<T>(user: User, spawn: (inside: { cgroupFd: number }) => T): T {
-    const inner = this.#current;
-    if (!inner) throw new EnclosureGoneError("the inner environment has ended");
-    return this.#spawnIn(inner, user, spawn);
+  /** Uses an environment no more. What it was may be noticed by a failed start before its end is told. */
+  #lose(inner: Inner): void {
+    if (this.#lost.has(inner)) return;
+    this.#lost.add(inner);
+    if (this.#current === inner) this.#current = undefined;
+    // One is prepared at a time, and only after the last was lost.
+    this.#prepared = undefined;
+    this.#processes.kill(inner.pid, SIGKILL);
   }
 
-  #spawnIn<T>(inner: Inner, user: User, spawn: (inside: { cgroupFd: number }) => T): T {
+  /**
+   * Starts something inside. What a user's root may have broken for that is mended once: the tool
+   * box is attached again. An environment that cannot be mended is ended, and the next request
+   * finds a new one.
+   */
+  #spawnIn(inner: Inner, user: User, request: Omit<SpawnRequest, "cgroupFd">): EnclosedChild {
+    const cgroup = inner.sessionCgroups.take();
+    const attempt = (): Child => inside(inner.pidfd, () => asUser(user, () => this.#processes.spawn({ ...request, cgroupFd: cgroup.fd })));
+    let child: Child;
     try {
-      return inside(inner.pidfd, () => asUser(user, () => spawn({ cgroupFd: inner.sessionsFd })));
+      try {
+        child = attempt();
+      } catch (error) {
+        if (!isMendable(error)) throw error;
+        attachToolbox(inner);
+        child = attempt();
+      }
     } catch (error) {
-      const isGone = error instanceof SystemCallError && (error.call === "setns" || error.code === "ENOMEM");
-      if (!isGone) throw error;
-      if (this.#current === inner) this.#current = undefined;
-      killInner(inner);
+      inner.sessionCgroups.release(cgroup);
+      if (error instanceof SystemCallError && KEPT_ERRORS.has(error.code)) throw error;
+      say(`inner environment is ended: ${error instanceof Error ? error.message : String(error)}`);
+      this.#lose(inner);
       throw new EnclosureGoneError("the inner environment has ended", { cause: error });
     }
+    expendable(child);
+    child.ended.then(() => inner.sessionCgroups.release(cgroup)).catch(ignore("the environment ended with it"));
+    return { ...child, killAll: () => cgroup.killAll() };
   }
 
   /** Gives a running environment its new identity. What the user's root does not allow stays as it was. */
@@ -200,15 +227,12 @@ export class InnerEnvironment implements Environment {
   #makeHostKeys(inner: Inner): void {
     const nothing = fs.openSync("/dev/null", "r+");
     try {
-      this.#spawnIn(inner, ROOT_USER, ({ cgroupFd }) =>
-        this.#processes.spawn({
-          path: BUSYBOX_SHELL.path,
-          argv: [...BUSYBOX_SHELL.argv, "-c", "[ -x /usr/sbin/sshd ] && [ -x /usr/bin/ssh-keygen ] && exec /usr/bin/ssh-keygen -A"],
-          env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
-          stdio: [nothing, nothing, nothing],
-          cgroupFd,
-        }),
-      );
+      this.#spawnIn(inner, ROOT_USER, {
+        path: BUSYBOX_SHELL.path,
+        argv: [...BUSYBOX_SHELL.argv, "-c", "[ -x /usr/sbin/sshd ] && [ -x /usr/bin/ssh-keygen ] && exec /usr/bin/ssh-keygen -A"],
+        env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
+        stdio: [nothing, nothing, nothing],
+      });
     } catch (error) {
       this.#error = `host keys were not made: ${error instanceof Error ? error.message : String(error)}`;
     } finally {
@@ -232,8 +256,22 @@ function identityOf({ identity }: Bootstrap): Identity {
   return { hostname: identity.hostname, machineId: identity.machine_id, renew: identity.renew };
 }
 
-function killInner(inner: Inner): void {
-  signal(inner.pid, SIGKILL);
+/** Whether a start failed because of what stands at the tool box's place. */
+function isMendable(error: unknown): boolean {
+  return error instanceof SystemCallError && error.call === "posix_spawn" && error.code !== "ENOMEM" && !KEPT_ERRORS.has(error.code);
+}
+
+/**
+ * Lets the kernel kill a command in need of memory. Said of the child and not of this process
+ * before it: while memory is short a start can take long, and the agent must not be the victim.
+ */
+function expendable(child: Child): void {
+  try {
+    fs.writeFileSync(`/proc/${child.pid}/oom_score_adj`, "0");
+  } catch (error) {
+    // It has ended already.
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" && (error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
 }
 
 /** Asks every process inside to end and gives them `graceMs`. */

@@ -9,18 +9,22 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { ignore, withDeadline } from "@sprited/base";
+import { ignore, waitFor, withDeadline } from "@sprited/base";
 import type { ProcessTable } from "../spawn/process-table.ts";
-import { ROOT_USER } from "../spawn/user.ts";
 import { attachMount, changeDirectory, cloneMount, MNT_DETACH, pidfdOpen, pipe, pivotRoot, setHostname, umount } from "../sys/libc.ts";
 import { createCgroup, type InnerCgroup } from "./cgroup.ts";
 import { DISK_MOUNT } from "./disk.ts";
 import { type Identity, writeIdentity } from "./identity.ts";
-import { asUser, inside, insideNew } from "./namespaces.ts";
+import { inside, insideNew } from "./namespaces.ts";
 import { runHelper } from "./helper.ts";
+import { SessionCgroups } from "./session-cgroups.ts";
 
+/** What `inner-init` becomes. */
+const INIT = "/usr/bin/catatonit";
 const HELPERS = "/usr/lib/sprited";
 const TOOLBOX = "/opt/sprite";
+/** Where the user finds it. */
+const TOOLBOX_PLACE = "/.sprite";
 /** What the stage holds for the user's root. */
 const STAGED = ["proc", "sys", "dev", "run"] as const;
 const PREPARE_TIMEOUT_MS = 60_000;
@@ -29,8 +33,8 @@ export interface Inner {
   /** Descriptor of its init. */
   readonly pidfd: number;
   readonly pid: number;
-  /** Descriptor of the cgroup that commands are born in. */
-  readonly sessionsFd: number;
+  /** Where commands are born. */
+  readonly sessionCgroups: SessionCgroups;
   readonly cgroup: InnerCgroup;
   /** Resolves when its init has ended. */
   readonly ended: Promise<void>;
@@ -41,21 +45,19 @@ export interface Inner {
 /** Makes namespaces, cgroup, stage and network of environment number `index`. */
 export async function prepareInner(processes: ProcessTable, index: number): Promise<Inner> {
   const cgroup = createCgroup(index);
-  const cgroupFd = fs.openSync(cgroup.directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  const cgroupFd = openDirectory(cgroup.directory);
   const nothing = fs.openSync("/dev/null", "r+");
   const said = pipe();
   let child;
   try {
     child = insideNew(() =>
-      asUser(ROOT_USER, () =>
-        processes.spawn({
-          path: "/usr/bin/unshare",
-          argv: ["unshare", "--cgroup", path.join(HELPERS, "inner-init"), cgroup.directory],
-          env: [],
-          stdio: [nothing, said.writeFd, 2],
-          cgroupFd,
-        }),
-      ),
+      processes.spawn({
+        path: "/usr/bin/unshare",
+        argv: ["unshare", "--cgroup", path.join(HELPERS, "inner-init"), cgroup.directory],
+        env: [],
+        stdio: [nothing, said.writeFd, 2],
+        cgroupFd,
+      }),
     );
   } finally {
     fs.closeSync(cgroupFd);
@@ -67,18 +69,19 @@ export async function prepareInner(processes: ProcessTable, index: number): Prom
   await withDeadline("preparing the inner environment", { timeoutMs: PREPARE_TIMEOUT_MS }, async () => {
     await Promise.all([readyLine(said.readFd), runHelper(processes, path.join(HELPERS, "inner-net"), [String(pid)])]);
   });
+  // Entering moves the root away: the init that stays must have been found before.
+  await waitFor("the inner environment's init", { timeoutMs: PREPARE_TIMEOUT_MS, everyMs: 2 }, () => fs.readlinkSync(`/proc/${pid}/exe`) === INIT);
   const staged = inside(pidfd, () => STAGED.map((name) => cloneMount(`/mnt/${name}`)));
-  const sessionsFd = fs.openSync(path.join(cgroup.directory, "sessions"), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  return { pid, pidfd, sessionsFd, cgroup, staged, ended: child.ended.then(ignore("only that it ended matters")) };
+  const sessionCgroups = new SessionCgroups(path.join(cgroup.directory, "sessions"), cgroup.pidsPerSession);
+  return { pid, pidfd, sessionCgroups, cgroup, staged, ended: child.ended.then(ignore("only that it ended matters")) };
 }
 
 /** Puts the mounted disk in place of the VM's root and gives it its identity. */
 export function enterInner(inner: Inner, identity: Identity): void {
   const disk = cloneMount(DISK_MOUNT);
-  const toolbox = cloneMount(TOOLBOX);
   try {
     inside(inner.pidfd, () => {
-      const oldRoot = fs.openSync("/", fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+      const oldRoot = openDirectory("/");
       try {
         attachMount(disk, "/mnt");
         pivotRoot("/mnt", "/mnt");
@@ -89,8 +92,6 @@ export function enterInner(inner: Inner, identity: Identity): void {
       }
       process.chdir("/");
       STAGED.forEach((name, index) => attachAt(inner.staged[index] as number, `/${name}`));
-      if (fs.lstatSync("/.sprite", { throwIfNoEntry: false })?.isDirectory() === false) fs.rmSync("/.sprite");
-      attachAt(toolbox, "/.sprite");
       if (fs.lstatSync("/tmp", { throwIfNoEntry: false }) === undefined) {
         fs.mkdirSync("/tmp");
         fs.chmodSync("/tmp", 0o1777);
@@ -100,6 +101,19 @@ export function enterInner(inner: Inner, identity: Identity): void {
     });
   } finally {
     fs.closeSync(disk);
+  }
+  attachToolbox(inner);
+}
+
+/** Puts the tool box to its place, over whatever is there now. */
+export function attachToolbox(inner: Inner): void {
+  const toolbox = cloneMount(TOOLBOX);
+  try {
+    inside(inner.pidfd, () => {
+      if (fs.lstatSync(TOOLBOX_PLACE, { throwIfNoEntry: false })?.isDirectory() === false) fs.rmSync(TOOLBOX_PLACE);
+      attachAt(toolbox, TOOLBOX_PLACE);
+    });
+  } finally {
     fs.closeSync(toolbox);
   }
 }
@@ -114,8 +128,13 @@ function attachAt(mountFd: number, place: string): void {
 
 /** Gives the descriptors of an ended environment back and removes its cgroup. */
 export function releaseInner(inner: Inner): void {
-  for (const fd of [inner.pidfd, inner.sessionsFd, ...inner.staged]) fs.closeSync(fd);
+  inner.sessionCgroups.close();
+  for (const fd of [inner.pidfd, ...inner.staged]) fs.closeSync(fd);
   inner.cgroup.remove();
+}
+
+function openDirectory(directory: string): number {
+  return fs.openSync(directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
 }
 
 async function readyLine(fd: number): Promise<void> {

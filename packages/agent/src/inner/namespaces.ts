@@ -3,12 +3,10 @@
  * event loop never turns while the thread is away. A thread that cannot come back ends the agent,
  * because everything it did next would happen in the wrong place.
  */
-import fs from "node:fs";
 import { CLONE_FS, CLONE_NAMESPACES, pidfdOpen, resetThreadIds, setns, setThreadGroups, setThreadIds, unshare } from "../sys/libc.ts";
 import type { User } from "../spawn/user.ts";
 
 let homePidfd: number | undefined;
-let oomScoreFd: number | undefined;
 
 /** Runs `work` inside the namespaces of the process behind `pidfd`, as root. */
 export function inside<T>(pidfd: number, work: () => T): T {
@@ -35,23 +33,15 @@ export function insideNew<T>(work: () => T): T {
   }
 }
 
-/** Runs `work` with the thread's credentials those of `user`, and children killable in need of memory. */
+/** Runs `work` with the credentials of this thread those of `user`. */
 export function asUser<T>(user: User, work: () => T): T {
-  oomScoreFd ??= fs.openSync("/proc/self/oom_score_adj", "r+");
-  const score = Buffer.alloc(8);
-  const own = score.toString("utf8", 0, fs.readSync(oomScoreFd, score, 0, score.length, 0)).trim();
-  fs.writeSync(oomScoreFd, "0", 0);
+  setThreadGroups(user.groups);
+  setThreadIds(user.uid, user.gid);
   try {
-    setThreadGroups(user.groups);
-    setThreadIds(user.uid, user.gid);
-    try {
-      return work();
-    } finally {
-      resetThreadIds();
-      setThreadGroups([]);
-    }
+    return work();
   } finally {
-    fs.writeSync(oomScoreFd, own, 0);
+    resetThreadIds();
+    setThreadGroups([]);
   }
 }
 

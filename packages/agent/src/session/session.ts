@@ -145,7 +145,7 @@ export class Session {
 
   /** Kills every process of the session. */
   kill(): void {
-    this.#processes.killSession(this.#command.pid);
+    this.#command.killAll();
   }
 
   /** Ends the reader's part and lets go of everything kept. */

@@ -9,7 +9,7 @@ import tty from "node:tty";
 import type { SessionStart, TerminalSize } from "@sprited/protocol/guest";
 import { type ChildEnd, fcntl, pipe, SystemCallError } from "../sys/libc.ts";
 import { type LaunchShell, LaunchError, planLaunch } from "./launch.ts";
-import type { ProcessTable, SpawnRequest } from "./process-table.ts";
+import type { Child, SpawnRequest } from "./process-table.ts";
 import { foregroundGroup, openPty, resizePty } from "./pty.ts";
 import type { User } from "./user.ts";
 
@@ -18,13 +18,19 @@ export class EnclosureGoneError extends Error {
   override readonly name = "EnclosureGoneError";
 }
 
+/** A process with everything that it starts. */
+export interface EnclosedChild extends Child {
+  /** Ends it and everything it started. */
+  killAll(): void;
+}
+
 /** Where commands run. */
 export interface Enclosure {
   readonly shell: LaunchShell;
   /** Who commands run as. */
   user(): User;
-  /** Runs `spawn` with this thread inside the enclosure and as `user`. Synchronous. */
-  within<T>(user: User, spawn: (inside: { cgroupFd: number | undefined }) => T): T;
+  /** Starts a program inside the enclosure, as `user`. Throws `EnclosureGoneError`, `SystemCallError`. */
+  spawn(user: User, request: Omit<SpawnRequest, "cgroupFd">): EnclosedChild;
   /** The number a process has inside. */
   innerPid(pid: number): number | null;
 }
@@ -44,17 +50,17 @@ export interface Command {
   /** Foreground process group of the terminal; undefined without one. */
   foregroundGroup(): number | undefined;
   resize(size: TerminalSize): void;
+  /** Ends the command and everything it started. */
+  killAll(): void;
 }
 
 /** Bytes a pipe holds; larger ones save the command switches to and fro. */
 const PIPE_BYTES = 1024 * 1024;
 
 export class Spawner {
-  readonly #processes: ProcessTable;
   readonly #enclosure: Enclosure;
 
-  constructor(processes: ProcessTable, enclosure: Enclosure) {
-    this.#processes = processes;
+  constructor(enclosure: Enclosure) {
     this.#enclosure = enclosure;
   }
 
@@ -96,6 +102,7 @@ export class Spawner {
       resize: (next) => {
         if (isRunning) resizePty(keptFd, next);
       },
+      killAll: () => child.killAll(),
     };
   }
 
@@ -129,6 +136,7 @@ export class Spawner {
         ended: child.ended,
         foregroundGroup: () => undefined,
         resize: () => {},
+        killAll: () => child.killAll(),
       };
     } catch (error) {
       for (const fd of opened) fs.closeSync(fd);
@@ -138,9 +146,9 @@ export class Spawner {
     }
   }
 
-  #spawn(user: User, request: Omit<SpawnRequest, "cgroupFd">) {
+  #spawn(user: User, request: Omit<SpawnRequest, "cgroupFd">): EnclosedChild {
     try {
-      return this.#enclosure.within(user, (inside) => this.#processes.spawn({ ...request, cgroupFd: inside.cgroupFd }));
+      return this.#enclosure.spawn(user, request);
     } catch (error) {
       if (error instanceof SystemCallError && error.code === "E2BIG") {
         throw new LaunchError("arguments and environment together are longer than Linux passes to a program", { cause: error });
