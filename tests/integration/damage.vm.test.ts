@@ -1,7 +1,8 @@
 /** Images that are missing or damaged, snapshots that are damaged, a disk that is full. */
+import { createHash } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { run } from "@sprited/base";
+import { ignore, run, waitFor } from "@sprited/base";
 import { homeLayout } from "@sprited/disk";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
@@ -64,7 +65,9 @@ describe.skipIf(vmSkipReason() !== undefined)("damage", () => {
     await daemon.stop();
     for (const file of await filesBelow(home.layout.bootSnapshots, "/state")) await fs.truncate(file, 100);
     await daemon.start();
-    expect((await execRaw(daemon, name, { cmd: ["echo", "up"] })).stdout.toString()).toBe("up\n");
+    // A kernel boots now, which may take longer than one request waits.
+    const answer = await waitFor("the sprite to answer", { timeoutMs: 200_000, everyMs: 500 }, () => execRaw(daemon, name, { cmd: ["echo", "up"] }).catch(ignore("still booting")));
+    expect(answer.stdout.toString()).toBe("up\n");
   });
 
   test("a sprite's disk that is gone: a typed error for it, the others work", async () => {
@@ -121,7 +124,6 @@ describe.skipIf(vmSkipReason() !== undefined)("damage", () => {
     await run("cp", ["-a", "--sparse=always", home.layout.pool, home.layout.runtime, mountPoint], { timeoutMs: 180_000 });
     await home.remove();
     const layout = homeLayout(mountPoint);
-    const { createHash } = await import("node:crypto");
     return { layout, id: createHash("sha256").update(mountPoint).digest("hex").slice(0, 8), remove: async () => {} };
   }
 });

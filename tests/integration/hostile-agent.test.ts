@@ -27,7 +27,7 @@ let script: HostileScript | undefined;
 const target = useTarget(() =>
   openSimulated({
     timeouts: { resumeMs: 4_000, guestCallMs: 3_000, stopMs: 1_000 },
-    guest: async (ports, _spec, route) => {
+    guest: async (ports, route) => {
       if (script) return await startHostileAgent(ports, () => script ?? {}, route);
       const agent = await startBareAgent({ bootPort: ports.boot, linkPort: ports.link });
       route(agent.address);

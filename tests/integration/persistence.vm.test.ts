@@ -92,6 +92,18 @@ describe.skipIf(vmSkipReason() !== undefined)("persistence on real VMs", () => {
     await expectAllThere();
   });
 
+  test("[EXEC-11] kill -9 of the daemon after much output: the command runs on and its end arrives", async () => {
+    const script = "head -c 3000000 /dev/zero | tr '\\0' a; echo; echo loud; read line; echo \"heard $line\"; exit 9";
+    const exec = await ExecSocket.open(daemon, name, { cmd: ["sh", "-c", script], stdin: "true", max_run_after_disconnect: "0s" });
+    await exec.until("all of it", () => exec.stream(1).includes("loud\n"));
+    await daemon.kill();
+    await daemon.start();
+    const again = await ExecSocket.open(daemon, name, `/${exec.sessionId}?stdin=true`);
+    again.sendInput("you\n");
+    await again.end(30_000);
+    expect([again.exitPayload?.[0], again.stream(1).toString().endsWith("heard you\n")]).toEqual([9, true]);
+  });
+
   test("[LIFE-6] kill -9 of the VM: cold, and the next command wakes it with all that was flushed", async () => {
     expect(await daemon.killVms()).toBe(1);
     await waitFor("the sprite to be cold", { timeoutMs: 15_000 }, async () => (await status()) === "cold");

@@ -7,7 +7,7 @@ import http2, { type ServerHttp2Stream } from "node:http2";
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import { bootRequest, type Bootstrap, GUEST_GENERATION } from "@sprited/protocol/guest";
-import type { GuestPorts } from "./simulated-driver.ts";
+import type { GuestPorts } from "./simulated.ts";
 
 export interface HostileScript {
   /** Answers a bootstrap instead of confirming it. */

@@ -54,8 +54,8 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   const layout = homeLayout(path.join(shelf, randomBytes(3).toString("hex")));
   for (const directory of [layout.root, layout.pool, layout.images, layout.bootSnapshots]) await fs.mkdir(directory, { recursive: true, mode: 0o711 });
   await cloneRuntime(source, shelf, layout.runtime);
-  if (options.withImages !== false) await reflinkInto(source.images, layout.images);
-  await reflinkInto(cache, layout.bootSnapshots);
+  if (options.withImages !== false) await reflinkInto(source.images, layout.images, await imageDirectories(source.images));
+  await reflinkInto(cache, layout.bootSnapshots, await fs.readdir(cache));
   return {
     layout,
     id: createHash("sha256").update(layout.root).digest("hex").slice(0, 8),
@@ -119,9 +119,19 @@ export async function removeAbandonedHomes(layout: HomeLayout, inUse: (home: str
   }
 }
 
-async function reflinkInto(source: string, target: string): Promise<void> {
-  const names = (await fs.readdir(source)).filter((name) => !name.endsWith(".tmp"));
-  if (names.length > 0) await run("cp", ["-a", "--reflink=auto", "--sparse=always", ...names.map((name) => path.join(source, name)), target]);
+/** Directories of the image that test sprites are made of. */
+async function imageDirectories(images: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of await fs.readdir(images)) {
+    const text = await fs.readFile(path.join(images, name, "image.json"), "utf8").catch(() => "{}");
+    if ((JSON.parse(text) as { name?: string }).name === TEST_IMAGE) found.push(name);
+  }
+  return found;
+}
+
+async function reflinkInto(source: string, target: string, names: readonly string[]): Promise<void> {
+  const paths = names.filter((name) => !name.endsWith(".tmp")).map((name) => path.join(source, name));
+  if (paths.length > 0) await run("cp", ["-a", "--reflink=auto", "--sparse=always", ...paths, target]);
 }
 
 /** Adds finished snapshots to the cache, each appearing whole or not at all. */

@@ -6,20 +6,28 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import type { Duplex } from "node:stream";
 import { type Logger, Scope, silentLogger } from "@sprited/base";
 import { type DiskPool, type HomeLayout, homeLayout, type ImageRecord, type ImageStore } from "@sprited/disk";
 import { composeFeatures, type Features, startApiServer } from "@sprited/daemon";
 import { DiskError } from "@sprited/disk";
-import type { VmSpec } from "@sprited/vmm";
+import { type GuestSurroundings, openSimulatedDriver, SimulatedHost } from "@sprited/vmm";
 import { startBareAgent } from "@sprited/agent/bare";
-import { type GuestPorts, simulatedDriver, type SimulatedDriver } from "./simulated-driver.ts";
+import { BOOT_PORT, LINK_PORT } from "@sprited/protocol/guest";
 import { ask } from "./http.ts";
 import { LoopbackSlots } from "./loopback-slots.ts";
+import { withSocketPorts } from "./socket-ports.ts";
 import type { Target } from "./target.ts";
+
+/** The guest's ends of the ports. */
+export interface GuestPorts {
+  boot: Duplex;
+  link: Duplex;
+}
 
 export interface SimulatedOptions {
   /** What runs in each VM; the real agent when left out. `route` says where its link listens. */
-  guest?: (ports: GuestPorts, spec: VmSpec, route: (address: { host: string; port: number }) => void) => Promise<AsyncDisposable>;
+  guest?: (ports: GuestPorts, route: (address: { host: string; port: number }) => void) => Promise<AsyncDisposable>;
   /** Silence after which a sign of life is sent, ms. */
   keepAliveMs?: number;
   timeouts?: Partial<{ bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number }>;
@@ -33,7 +41,7 @@ export interface SimulatedOptions {
 export interface SimulatedTarget extends Target, AsyncDisposable {
   kind: "simulated";
   features: Features;
-  driver: SimulatedDriver;
+  host: SimulatedHost;
   layout: HomeLayout;
 }
 
@@ -50,17 +58,26 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
   const slots = options.carrier === "serial" ? undefined : scope.use("slots", new LoopbackSlots());
   const guest: NonNullable<SimulatedOptions["guest"]> =
     options.guest ??
-    (async (ports, _spec, route) => {
+    (async (ports, route) => {
       const agent = await startBareAgent({ bootPort: ports.boot, linkPort: ports.link, home: userHome });
       route(agent.address);
       return agent;
     });
-  const driver = simulatedDriver((ports, spec) => guest(ports, spec, (address) => slots?.route(spec, address)));
-  scope.defer("VMs", () => driver.killAll());
+  const host = new SimulatedHost();
+  const driver = openSimulatedDriver({
+    host,
+    guest: async (surroundings) => {
+      const spec = host.running().find((machine) => machine.spec.incarnation === surroundings.incarnation)?.spec;
+      return await guest(portsOf(surroundings), (address) => spec && slots?.route(spec, address));
+    },
+  });
+  scope.defer("VMs", async () => {
+    for (const machine of host.running()) await host.crash(machine.spec.incarnation);
+  });
   const features = await composeFeatures(
     {
       layout,
-      driver,
+      driver: options.carrier === "serial" ? withSocketPorts(driver, root) : driver,
       slots,
       pool: copyingPool(layout.pool, options.cloneFault),
       images: await oneImage(layout.images),
@@ -87,7 +104,14 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
   const target = { kind: "simulated" as const, baseUrl: api.url, token: (await readFile(layout.tokenPath, "utf8")).trim(), organization: "" };
   const { organization } = (await ask(target, "/v1/organization")).json() as { organization: { slug: string } };
   const owned = scope.move();
-  return { ...target, organization: organization.slug, features, driver, layout, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
+  return { ...target, organization: organization.slug, features, host, layout, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
+}
+
+function portsOf({ ports }: GuestSurroundings): GuestPorts {
+  const boot = ports.get(BOOT_PORT);
+  const link = ports.get(LINK_PORT);
+  if (!boot || !link) throw new Error("the VM lacks a port");
+  return { boot, link };
 }
 
 /** Clones by copying: test disks are a few bytes. */
