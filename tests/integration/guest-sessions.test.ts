@@ -169,7 +169,7 @@ describe("output", () => {
 });
 
 describe("input", () => {
-  test("[SESS-5] [SESS-10] more input than the window goes through, once and in order", async () => {
+  test("[FRAME-2] [SESS-5] [SESS-10] more input than the window goes through, once and in order", async () => {
     const stream = await begin(["sha256sum"], { stdin: true });
     const data = Buffer.alloc(5 * GUEST_LIMITS.inputWindowBytes + 12_345, "0123456789abcdef");
     const reading = readAll(stream);

@@ -40,6 +40,15 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
     expect((await asRoot("id -u; cat /etc/machine-id")).stdout.toString()).toMatch(/^0\n[0-9a-f]{32}\n$/);
   });
 
+  test("[LINK-5] soon after the link is open the clock is right", async () => {
+    const offsetMs = async (): Promise<number> => {
+      const sentMs = Date.now();
+      const { time_ms } = await vm.link.status();
+      return Math.max(sentMs - time_ms, time_ms - Date.now(), 0);
+    };
+    await expect.poll(offsetMs, { timeout: 10_000 }).toBeLessThan(100);
+  });
+
   test("a terminal is found by its name", async () => {
     const ran = await runCommand(vm.link, ["sh", "-c", "tty; stty size"], { tty: { cols: 90, rows: 33 } });
     expect(ran.stdout.toString()).toMatch(/^\/dev\/pts\/[0-9]+\r\n33 90\r\n$/);

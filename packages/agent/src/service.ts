@@ -8,6 +8,7 @@ import { RefusedError, type SessionRegistry } from "./session/registry.ts";
 import type { Session } from "./session/session.ts";
 import { LaunchError } from "./spawn/launch.ts";
 import { EnclosureGoneError } from "./spawn/spawner.ts";
+import type { Machine } from "./sys/machine.ts";
 
 /** Where sessions run: brought up after bootstrap, and again when it ended by itself. */
 export interface Environment {
@@ -27,10 +28,12 @@ export class AgentService implements LinkService {
   readonly agentVersion: string;
   readonly sessions: SessionRegistry;
   readonly #environment: Environment;
+  readonly #machine: Machine;
   #variables: Record<string, string> = {};
 
-  constructor(options: { agentVersion: string; sessions: SessionRegistry; environment: Environment }) {
+  constructor(options: { agentVersion: string; sessions: SessionRegistry; environment: Environment; machine: Machine }) {
     this.agentVersion = options.agentVersion;
+    this.#machine = options.machine;
     this.sessions = options.sessions;
     this.#environment = options.environment;
   }
@@ -67,6 +70,14 @@ export class AgentService implements LinkService {
 
   async stop(graceMs: number): Promise<void> {
     await refusing("inner_failed", this.#environment.stop(graceMs));
+  }
+
+  setClock(timeMs: number): void {
+    try {
+      this.#machine.setClock(timeMs);
+    } catch (error) {
+      throw new RefusedError("internal", reason(error), { cause: error });
+    }
   }
 
   async sync(): Promise<void> {

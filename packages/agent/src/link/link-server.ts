@@ -8,7 +8,7 @@ import http2 from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import { ignore, sleep } from "@sprited/base";
-import { GUEST_GENERATION, GUEST_LIMITS, type GuestErrorCode, type GuestStatus, helloRequest, LINK_WINDOWS } from "@sprited/protocol/guest";
+import { clockRequest, GUEST_GENERATION, GUEST_LIMITS, type GuestErrorCode, type GuestStatus, helloRequest, LINK_WINDOWS } from "@sprited/protocol/guest";
 import { z } from "zod";
 import { RefusedError, type SessionRegistry } from "../session/registry.ts";
 import type { Session } from "../session/session.ts";
@@ -41,6 +41,8 @@ export interface LinkService {
   startSession(id: string, start: SessionStart): Promise<Session>;
   stop(graceMs: number): Promise<void>;
   sync(): Promise<void>;
+  /** Steps the wall clock, ms since the epoch. */
+  setClock(timeMs: number): void;
 }
 
 export interface LinkKey {
@@ -111,6 +113,10 @@ export class LinkServer {
     }
     if (method === "POST" && path === "/sync") {
       await service.sync();
+      return answer(stream, {});
+    }
+    if (method === "POST" && path === "/clock") {
+      service.setClock(clockRequest.parse(await readJson(stream)).time_ms);
       return answer(stream, {});
     }
     const [, id, action] = /^\/sessions\/([0-9]{1,20})(\/attach)?$/.exec(path) ?? [];

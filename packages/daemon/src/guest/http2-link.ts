@@ -35,6 +35,8 @@ import { GuestSessionStream } from "./session-stream.ts";
 const CALL_TIMEOUT_MS = 30_000;
 /** A broken attempt is followed by the next after this long, ms. */
 const RETRY_PAUSE_MS = 30;
+/** When the guest's clock is set once more after a link was opened, ms. */
+const CLOCK_DELAY_MS = 500;
 /** How long a session that breaks may take to say so, ms. */
 const SETTLE_MS = 30;
 /** Longest list of sessions, bytes. */
@@ -150,6 +152,16 @@ class Http2Link implements GuestLink {
     if (!isProven || !GUEST_GENERATIONS_SPOKEN.includes(reply.generation))
       throw this.#violation(new Error("the agent's proof or generation is wrong"));
     this.agentVersion = reply.agent_version;
+    this.#correctClock().catch(ignore("the clock stays as the bootstrap set it"));
+  }
+
+  /**
+   * Sets the guest's clock once more (LINK-5): the time of the bootstrap was old by as long as the
+   * resumed guest took to read it. Not at once, so that it does not hold up a first command.
+   */
+  async #correctClock(): Promise<void> {
+    await sleep(CLOCK_DELAY_MS);
+    await this.#call("POST", "/clock", anything, { body: { time_ms: Date.now() } });
   }
 
   status(options?: CallOptions) {

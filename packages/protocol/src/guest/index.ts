@@ -22,6 +22,7 @@ export {
   USER_NETWORK,
 } from "./generation.ts";
 export {
+  clockRequest,
   guestError,
   guestErrorCode,
   type GuestErrorCode,

@@ -14,6 +14,9 @@ export const helloRequest = z.object({
 });
 export const helloReply = helloRequest.omit({ nonce: true }).extend({ agent_version: z.string().max(64) });
 
+/** Wall time at sending, ms since the epoch (LINK-5). */
+export const clockRequest = z.object({ time_ms: z.number().positive() });
+
 export const guestStatus = z.object({
   inner: z.enum(["absent", "starting", "running", "failed"]),
   inner_error: z.string().max(4096).nullable(),
