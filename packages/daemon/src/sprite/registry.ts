@@ -30,6 +30,9 @@ import type {
 } from "./sprite.ts";
 import { failureOf, statusOf } from "./view.ts";
 
+/** Room that must be left above the floor before a sprite is made, bytes: its first writes. */
+const SPRITE_BYTES_MIN = 64 * 1024 * 1024;
+
 export interface SpriteDefaults extends SpriteConfig {
   imageName: string;
 }
@@ -96,6 +99,7 @@ export class SpriteRegistry implements Sprites {
     this.#requireWithinHost(config);
     await using reservation = this.#index.reserve(request.organizationId, request.name);
     const { image, path: source } = await imageSource(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb);
+    await this.#options.pool.requireSpace(this.#options.pool.cloneKind === "copy" ? image.contentBytes : SPRITE_BYTES_MIN, "a sprite");
     const nowMs = Date.now();
     const sprite: Sprite = {
       id: uuidv7(),
