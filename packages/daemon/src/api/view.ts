@@ -78,7 +78,7 @@ export function sessionView(session: ExecSession, nowMs: number): SessionObject 
   return {
     id: session.id,
     command: session.command,
-    workdir: "",
+    workdir: session.workdir,
     created: timeView(session.createdAtMs),
     bytes_per_second: Math.round((stdout + stderr) / ageSeconds),
     is_active: session.clients > 0,

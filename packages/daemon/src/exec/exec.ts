@@ -16,6 +16,8 @@ export interface ExecSession {
   /** Decimal digits. */
   readonly id: string;
   readonly command: string;
+  /** Directory that was asked for; empty: the home, or not known any more. */
+  readonly workdir: string;
   readonly tty: boolean;
   readonly createdAtMs: number;
   /** When output last came, or when the session began. */

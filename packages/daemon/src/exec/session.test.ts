@@ -87,6 +87,7 @@ function follow(options: { machine: Machine; stream: StagedStream; runAfterDisco
   const session = new Session({
     id: "1",
     command: "test",
+    workdir: "",
     tty: false,
     createdAtMs: 0,
     machine: options.machine,

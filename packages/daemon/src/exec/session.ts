@@ -26,6 +26,8 @@ const RELINK_TIMEOUT_MS = 120_000;
 export interface SessionOptions {
   id: string;
   command: string;
+  /** Directory that was asked for; empty: the home, or not known any more. */
+  workdir: string;
   tty: boolean;
   createdAtMs: number;
   machine: Machine;
@@ -38,6 +40,7 @@ export interface SessionOptions {
 export class Session implements ExecSession {
   readonly id: string;
   readonly command: string;
+  readonly workdir: string;
   readonly tty: boolean;
   readonly createdAtMs: number;
   lastOutputAtMs: number;
@@ -57,6 +60,7 @@ export class Session implements ExecSession {
     this.#options = options;
     this.id = options.id;
     this.command = options.command;
+    this.workdir = options.workdir;
     this.tty = options.tty;
     this.createdAtMs = options.createdAtMs;
     this.lastOutputAtMs = options.createdAtMs;

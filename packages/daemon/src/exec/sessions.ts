@@ -10,6 +10,8 @@ import { Session } from "./session.ts";
 
 /** Sessions that may run in one sprite at once. */
 const SESSIONS_PER_SPRITE_MAX = 1_000;
+/** Ended sessions that can still be found, of all sprites. */
+const ENDED_SESSIONS_MAX = 32;
 /** An accepted command's first answer, ms; the sprite is awake by then. */
 const START_TIMEOUT_MS = 30_000;
 /** How long after a broken link a VM's end is still taken as its cause, ms. */
@@ -29,6 +31,8 @@ export class Sessions implements Exec {
   readonly #sprites: ExecSprites;
   readonly #logger: Logger;
   readonly #bySprite = new Map<string, Map<string, Session>>();
+  /** The last sessions that ended, oldest first: found by id, no longer listed. */
+  #ended: { spriteId: string; session: Session }[] = [];
   #lastId = 0;
 
   constructor(options: { sprites: ExecSprites; logger: Logger }) {
@@ -59,6 +63,7 @@ export class Sessions implements Exec {
     const session = this.#add(spriteId, link.machine, {
       id,
       command: request.argv.join(" "),
+      workdir: request.dir ?? "",
       tty: request.tty !== undefined,
       createdAtMs: Date.now(),
       runAfterDisconnectMs: request.runAfterDisconnectMs,
@@ -83,7 +88,9 @@ export class Sessions implements Exec {
   }
 
   find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined {
-    return this.#of(this.#sprites.idOf(organizationId, spriteName)).get(sessionId);
+    const spriteId = this.#sprites.idOf(organizationId, spriteName);
+    const running = this.#of(spriteId).get(sessionId);
+    return running ?? this.#ended.find((one) => one.spriteId === spriteId && one.session.id === sessionId)?.session;
   }
 
   list(organizationId: string, spriteName: string): ExecSession[] {
@@ -98,6 +105,7 @@ export class Sessions implements Exec {
       const session = this.#add(spriteId, machine, {
         id: found.id,
         command: found.argv.join(" "),
+        workdir: "",
         tty: found.tty,
         createdAtMs: found.started_at_ms,
         runAfterDisconnectMs: found.tty ? undefined : RUN_AFTER_DISCONNECT_MS,
@@ -109,7 +117,7 @@ export class Sessions implements Exec {
   #add(
     spriteId: string,
     machine: Machine,
-    fields: { id: string; command: string; tty: boolean; createdAtMs: number; runAfterDisconnectMs: number | undefined },
+    fields: { id: string; command: string; workdir: string; tty: boolean; createdAtMs: number; runAfterDisconnectMs: number | undefined },
   ): Session {
     const sessions = this.#of(spriteId);
     const session = new Session({
@@ -119,6 +127,7 @@ export class Sessions implements Exec {
       onEnd: (end) => {
         sessions.delete(fields.id);
         if (sessions.size === 0) this.#bySprite.delete(spriteId);
+        this.#ended = [...this.#ended, { spriteId, session }].slice(-ENDED_SESSIONS_MAX);
         this.#forget(machine, fields.id, end);
       },
     });

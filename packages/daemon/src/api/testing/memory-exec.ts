@@ -122,6 +122,7 @@ export class MemoryExec implements Exec {
 }
 
 export class MemorySession implements ExecSession {
+  readonly workdir = "";
   readonly id: string;
   readonly command: string;
   readonly tty: boolean;
