@@ -85,14 +85,18 @@ export function execCalls(target: () => Target): void {
     test("100 KB of arguments and 100 KB of environment arrive whole", async () => {
       const args = Array.from({ length: 10 }, () => randomBytes(5_000).toString("hex"));
       const value = randomBytes(50_000).toString("hex");
-      const result = await spawnToEnd(sprite, ["sh", "-c", 'printf %s "$@" | sha256sum; printf %s "$BIG" | sha256sum', "sh", ...args], { env: { BIG: value } });
+      const result = await spawnToEnd(sprite, ["sh", "-c", 'printf %s "$@" | sha256sum; printf %s "$BIG" | sha256sum', "sh", ...args], {
+        env: { BIG: value },
+      });
       expect(result.stderr.toString()).toBe("");
       expect(result.stdout.toString()).toBe(`${sha256(args.join(""))}  -\n${sha256(value)}  -\n`);
     });
 
     test("a single argument of 100 KB arrives whole", async () => {
       const text = randomBytes(50_000).toString("hex");
-      expect((await spawnToEnd(sprite, ["sh", "-c", 'printf %s "$1" | sha256sum', "sh", text])).stdout.toString()).toBe(`${sha256(text)}  -\n`);
+      expect((await spawnToEnd(sprite, ["sh", "-c", 'printf %s "$1" | sha256sum', "sh", text])).stdout.toString()).toBe(
+        `${sha256(text)}  -\n`,
+      );
     });
   });
 

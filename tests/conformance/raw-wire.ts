@@ -85,15 +85,24 @@ export function rawWire(target: () => Target): void {
 
     test("the exec handshake offers in-band signals and no compression", async () => {
       const exec = await ExecSocket.open(target(), name, { cmd: ["true"], stdin: "false" });
-      expect(String(exec.headers["x-sprite-capabilities"]).split(",").map((part) => part.trim())).toContain("signal");
+      expect(
+        String(exec.headers["x-sprite-capabilities"])
+          .split(",")
+          .map((part) => part.trim()),
+      ).toContain("signal");
       expect(exec.headers["sec-websocket-extensions"]).toBeUndefined();
       await exec.end();
     });
 
     test("permessage-deflate may be offered as undici does", async () => {
-      const exec = await ExecSocket.open(target(), name, { cmd: ["echo", "x"], stdin: "false" }, {
-        headers: { "sec-websocket-extensions": "permessage-deflate; client_max_window_bits" },
-      });
+      const exec = await ExecSocket.open(
+        target(),
+        name,
+        { cmd: ["echo", "x"], stdin: "false" },
+        {
+          headers: { "sec-websocket-extensions": "permessage-deflate; client_max_window_bits" },
+        },
+      );
       await exec.end();
       expect(exec.stream(1).toString()).toBe("x\n");
     });
@@ -123,7 +132,11 @@ export function rawWire(target: () => Target): void {
     });
 
     test("Go's way: sorted keys, stdin=false and a stray end of input, then a dropped connection", async () => {
-      const exec = await ExecSocket.open(target(), name, "?cmd=sh&cmd=-c&cmd=echo+%24A+%26%26+pwd&dir=%2Ftmp&env=A%3Dx+y&path=sh&stdin=false");
+      const exec = await ExecSocket.open(
+        target(),
+        name,
+        "?cmd=sh&cmd=-c&cmd=echo+%24A+%26%26+pwd&dir=%2Ftmp&env=A%3Dx+y&path=sh&stdin=false",
+      );
       exec.sendInputEnd();
       await exec.until("the exit frame", () => exec.exitPayload !== undefined);
       expect(exec.stream(1).toString()).toBe("x y\n/tmp\n");
@@ -153,7 +166,9 @@ export function rawWire(target: () => Target): void {
       const exec = await ExecSocket.open(target(), name, { cmd: ["head", "-c", "1000000", "/dev/zero"], stdin: "false" });
       await exec.end();
       expect(exec.stream(1)).toHaveLength(1_000_000);
-      expect(Math.max(...exec.messages.map((message) => (message.kind === "binary" ? message.data.length : 0)))).toBeLessThanOrEqual(65_536);
+      expect(Math.max(...exec.messages.map((message) => (message.kind === "binary" ? message.data.length : 0)))).toBeLessThanOrEqual(
+        65_536,
+      );
     });
 
     test("an input frame of 8 MiB is taken", async () => {
@@ -180,7 +195,13 @@ export function rawWire(target: () => Target): void {
       ["exit 0", 0, 1000],
       ["exit 3", 3, 4003],
     ])("%s: session_info, raw bytes, exit text with both fields, close code %i → %i", async (script, code, closeCode) => {
-      const exec = await ExecSocket.open(target(), name, { cmd: ["sh", "-c", `printf raw; ${script}`], stdin: "true", tty: "true", rows: "24", cols: "80" });
+      const exec = await ExecSocket.open(target(), name, {
+        cmd: ["sh", "-c", `printf raw; ${script}`],
+        stdin: "true",
+        tty: "true",
+        rows: "24",
+        cols: "80",
+      });
       expect(await exec.end()).toBe(closeCode);
       expect(exec.messages[0]?.kind).toBe("text");
       expect(exec.jsonMessages[0]).toMatchObject({ type: "session_info", tty: true, session_id: expect.any(String) });
@@ -213,7 +234,9 @@ export function rawWire(target: () => Target): void {
   describe("refused handshakes", () => {
     test("/control is 404 with an empty body, at once", async () => {
       const startedMs = performance.now();
-      const refused = await refusal(ExecSocket.openPath(target(), `/v1/sprites/${name}/control`, { headers: { "user-agent": "sprites-go-sdk/1.0" } }));
+      const refused = await refusal(
+        ExecSocket.openPath(target(), `/v1/sprites/${name}/control`, { headers: { "user-agent": "sprites-go-sdk/1.0" } }),
+      );
       expect([refused.status, refused.body]).toEqual([404, ""]);
       expect(performance.now() - startedMs).toBeLessThan(2_000);
     });

@@ -144,7 +144,13 @@ export function spriteCalls(target: () => Target): void {
 
     test("both counter styles are on the wire", async () => {
       const answer = (await ask(target(), "/v1/sprites?max_results=1")).json();
-      const counters = { running: expect.any(Number), warm: expect.any(Number), cold: expect.any(Number), running_limit: expect.any(Number), warm_limit: expect.any(Number) };
+      const counters = {
+        running: expect.any(Number),
+        warm: expect.any(Number),
+        cold: expect.any(Number),
+        running_limit: expect.any(Number),
+        warm_limit: expect.any(Number),
+      };
       expect(answer).toMatchObject({ name: target().organization, ...counters, org: { name: target().organization, ...counters } });
     });
   });

@@ -132,7 +132,11 @@ export function terminalCalls(target: () => Target): void {
       const secondOutput = watchOutput(second);
       await spawned(second);
       second.stdin.write("shared\r");
-      await waitFor("both outputs", DEADLINE, () => firstOutput.stdout().includes("shared\r\nshared") && secondOutput.stdout().includes("shared"));
+      await waitFor(
+        "both outputs",
+        DEADLINE,
+        () => firstOutput.stdout().includes("shared\r\nshared") && secondOutput.stdout().includes("shared"),
+      );
       first.stdin.write("\x04");
       expect((await firstEnd).code).toBe(0);
       expect((await secondEnd).code).toBe(0);
@@ -144,7 +148,11 @@ export function terminalCalls(target: () => Target): void {
       const output = watchOutput(command);
       await waitFor("the command", DEADLINE, () => output.stdout().includes("up"));
       leave(command);
-      await waitFor("the session's end", { timeoutMs: 20_000, everyMs: 100 }, async () => !(await sprite.listSessions()).some((session) => session.command.includes(file)));
+      await waitFor(
+        "the session's end",
+        { timeoutMs: 20_000, everyMs: 100 },
+        async () => !(await sprite.listSessions()).some((session) => session.command.includes(file)),
+      );
       expect((await spawnToEnd(sprite, ["ls", file])).code).not.toBe(0);
     });
 
@@ -187,7 +195,10 @@ export function terminalCalls(target: () => Target): void {
         const command = sprite.createSession("sleep", ["100"]);
         const end = finished(command);
         const id = await sessionIdOf(command);
-        const answer = await ask(target(), `/v1/sprites/${sprite.name}/exec/${id}/kill${question.path}`, { method: "POST", json: question.json });
+        const answer = await ask(target(), `/v1/sprites/${sprite.name}/exec/${id}/kill${question.path}`, {
+          method: "POST",
+          json: question.json,
+        });
         expect(answer.status).toBe(200);
         expect(answer.headers["content-type"]).toContain("application/x-ndjson");
         expect((await end).code).toBe(1);

@@ -21,7 +21,8 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
     expect(outcome).toBeInstanceOf(RefusedError);
     return [(outcome as RefusedError).status, (outcome as RefusedError).code];
   };
-  const sessionCount = async (): Promise<number> => ((await ask(target(), `/v1/sprites/${name}/exec`)).json()["sessions"] as unknown[]).length;
+  const sessionCount = async (): Promise<number> =>
+    ((await ask(target(), `/v1/sprites/${name}/exec`)).json()["sessions"] as unknown[]).length;
 
   beforeAll(async () => {
     await createSprite(target(), name);
@@ -57,7 +58,10 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
 
     test("100 KB of arguments and of environment are fine", async () => {
       const argument = randomBytes(50_000).toString("hex");
-      const result = await execRaw(target(), name, { cmd: ["sh", "-c", 'printf "%s" "$1$BIG" | wc -c', "sh", argument], env: [`BIG=${argument}`] });
+      const result = await execRaw(target(), name, {
+        cmd: ["sh", "-c", 'printf "%s" "$1$BIG" | wc -c', "sh", argument],
+        env: [`BIG=${argument}`],
+      });
       expect(result.stdout.toString().trim()).toBe("200000");
     });
 
@@ -109,7 +113,23 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
     test("unknown ids, broken JSON, wrong types and odd control messages change nothing", async () => {
       const exec = await ExecSocket.open(target(), name, { cmd: ["cat"], stdin: "true" });
       for (const bytes of [[], [1, 65], [2], [3, 0], [99, 1, 2], [255]]) exec.socket.send(Buffer.from(bytes));
-      for (const text of ["", "{", "null", "[]", "12", '"x"', "control:{}", "\u0000", '{"type":5}', '{"type":"resize","cols":"x","rows":null}', '{"type":"resize","cols":-1,"rows":1e9}', '{"type":"signal"}', '{"type":"signal","signal":{"a":1}}', `{"type":"signal","signal":"${"X".repeat(5_000)}"}`, '{"type":"exit","exit_code":5}']) {
+      for (const text of [
+        "",
+        "{",
+        "null",
+        "[]",
+        "12",
+        '"x"',
+        "control:{}",
+        "\u0000",
+        '{"type":5}',
+        '{"type":"resize","cols":"x","rows":null}',
+        '{"type":"resize","cols":-1,"rows":1e9}',
+        '{"type":"signal"}',
+        '{"type":"signal","signal":{"a":1}}',
+        `{"type":"signal","signal":"${"X".repeat(5_000)}"}`,
+        '{"type":"exit","exit_code":5}',
+      ]) {
         exec.socket.send(text);
       }
       exec.sendInput("through");
@@ -143,21 +163,31 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
     });
 
     test("gone in the middle of an HTTP exec: the command ends", async () => {
-      const response = await askStream(target(), `/v1/sprites/${name}/exec?cmd=yes&max_run_after_disconnect=1s`, { method: "POST", headers: { "content-length": "0" } });
+      const response = await askStream(target(), `/v1/sprites/${name}/exec?cmd=yes&max_run_after_disconnect=1s`, {
+        method: "POST",
+        headers: { "content-length": "0" },
+      });
       await new Promise((resolve) => response.once("data", resolve));
       response.destroy();
       await waitFor("the session's end", { timeoutMs: 30_000, everyMs: 50 }, async () => (await sessionCount()) === 0);
     });
 
     test("gone while uploading: the command sees the end of the connection, nothing hangs", async () => {
-      const exec = await ExecSocket.open(target(), name, { cmd: ["sh", "-c", "sleep 0.2; cat > /dev/null"], stdin: "true", max_run_after_disconnect: "1s" });
+      const exec = await ExecSocket.open(target(), name, {
+        cmd: ["sh", "-c", "sleep 0.2; cat > /dev/null"],
+        stdin: "true",
+        max_run_after_disconnect: "1s",
+      });
       exec.sendInput(randomBytes(8 * 1024 * 1024));
       exec.drop();
       await waitFor("the session's end", { timeoutMs: 20_000, everyMs: 50 }, async () => (await sessionCount()) === 0);
     });
 
     test("a client that does not read holds its command back, not the server's memory nor others", async () => {
-      const exec = await ExecSocket.open(target(), name, { cmd: ["sh", "-c", "i=0; while [ $i -lt 3000 ]; do head -c 100000 /dev/zero; i=$((i+1)); done"], stdin: "false" });
+      const exec = await ExecSocket.open(target(), name, {
+        cmd: ["sh", "-c", "i=0; while [ $i -lt 3000 ]; do head -c 100000 /dev/zero; i=$((i+1)); done"],
+        stdin: "false",
+      });
       await exec.until("output", () => exec.stream(1).length > 0);
       exec.socket.pause();
       const before = await options.serverRssBytes();
@@ -169,7 +199,14 @@ export function badExec(target: () => Target, options: { serverRssBytes: () => P
     });
 
     test("a slow client gets every byte in order", async () => {
-      const exec = await ExecSocket.open(target(), name, { cmd: ["sh", "-c", "i=0; while [ $i -lt 200 ]; do head -c 50000 /dev/zero | tr '\\0' \"$(printf '\\\\%03o' $((97 + i % 26)))\"; i=$((i+1)); done"], stdin: "false" });
+      const exec = await ExecSocket.open(target(), name, {
+        cmd: [
+          "sh",
+          "-c",
+          "i=0; while [ $i -lt 200 ]; do head -c 50000 /dev/zero | tr '\\0' \"$(printf '\\\\%03o' $((97 + i % 26)))\"; i=$((i+1)); done",
+        ],
+        stdin: "false",
+      });
       for (let round = 0; round < 10; round += 1) {
         exec.socket.pause();
         await sleep(100);

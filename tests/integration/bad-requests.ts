@@ -13,7 +13,8 @@ export function refusal(answer: Answer): [status: number, code: unknown] {
 
 export function badRequests(target: () => Target): void {
   const create = (body: Record<string, unknown>): Promise<Answer> => ask(target(), "/v1/sprites", { method: "POST", json: body });
-  const names = async (): Promise<unknown[]> => ((await ask(target(), "/v1/sprites?max_results=500")).json()["sprites"] as { name: unknown }[]).map(({ name }) => name);
+  const names = async (): Promise<unknown[]> =>
+    ((await ask(target(), "/v1/sprites?max_results=500")).json()["sprites"] as { name: unknown }[]).map(({ name }) => name);
   let before: unknown[] = [];
   beforeAll(async () => {
     before = await names();
@@ -72,14 +73,19 @@ export function badRequests(target: () => Target): void {
       }
     });
 
-    test.each(["/v1/sprites/..%2F..%2Fetc", "/v1/sprites/%00", "/v1/sprites/%zz", "/v1/sprites/../../etc/passwd", "/v1/sprites//exec", "/v1/sprites/%ff%fe", "/v1//sprites"])(
-      "the path %s names nothing",
-      async (path) => {
-        const answer = await ask(target(), path);
-        expect(answer.status).toBe(404);
-        refusal(answer);
-      },
-    );
+    test.each([
+      "/v1/sprites/..%2F..%2Fetc",
+      "/v1/sprites/%00",
+      "/v1/sprites/%zz",
+      "/v1/sprites/../../etc/passwd",
+      "/v1/sprites//exec",
+      "/v1/sprites/%ff%fe",
+      "/v1//sprites",
+    ])("the path %s names nothing", async (path) => {
+      const answer = await ask(target(), path);
+      expect(answer.status).toBe(404);
+      refusal(answer);
+    });
   });
 
   describe("sizes", () => {
@@ -163,11 +169,14 @@ export function badRequests(target: () => Target): void {
     const post = (body: string | Uint8Array, headers: Record<string, string> = {}): Promise<Answer> =>
       ask(target(), "/v1/sprites", { method: "POST", body, headers: { "content-type": "application/json", ...headers } });
 
-    test.each([["{"], ["[]"], ["null"], ['"text"'], ["12"], ["\0\0\0"], ["{}{}"], ["[".repeat(50_000)]])("%.20j is not a request", async (body) => {
-      const [status, code] = refusal(await post(body));
-      expect(status).toBe(400);
-      expect(["body_invalid", "name_required"]).toContain(code);
-    });
+    test.each([["{"], ["[]"], ["null"], ['"text"'], ["12"], ["\0\0\0"], ["{}{}"], ["[".repeat(50_000)]])(
+      "%.20j is not a request",
+      async (body) => {
+        const [status, code] = refusal(await post(body));
+        expect(status).toBe(400);
+        expect(["body_invalid", "name_required"]).toContain(code);
+      },
+    );
 
     test("an empty body asks for a name", async () => {
       const [status, code] = refusal(await post(""));
@@ -186,7 +195,10 @@ export function badRequests(target: () => Target): void {
 
     test("a length that only claims to be large is refused before it is read", async () => {
       const startedMs = performance.now();
-      const response = await askStream(target(), "/v1/sprites", { method: "POST", headers: { "content-length": String(10 ** 12), "content-type": "application/json" } });
+      const response = await askStream(target(), "/v1/sprites", {
+        method: "POST",
+        headers: { "content-length": String(10 ** 12), "content-type": "application/json" },
+      });
       expect(response.statusCode).toBe(413);
       response.destroy();
       expect(performance.now() - startedMs).toBeLessThan(5_000);

@@ -18,7 +18,16 @@ export function badTokens(target: () => Target): void {
     const good = target().token;
     const nearly = `${good.slice(0, -1)}${good.endsWith("a") ? "b" : "a"}`;
     expect(refusal(await ask(target(), "/v1/sprites", { token: null }))).toEqual([401, "unauthorized"]);
-    for (const authorization of [`Basic ${good}`, "Bearer", "Bearer ", good, "Bearer x/y/z", `Bearer ${nearly}`, `Bearer ${"x".repeat(8_000)}`, `Bearer ${good} ${good}`]) {
+    for (const authorization of [
+      `Basic ${good}`,
+      "Bearer",
+      "Bearer ",
+      good,
+      "Bearer x/y/z",
+      `Bearer ${nearly}`,
+      `Bearer ${"x".repeat(8_000)}`,
+      `Bearer ${good} ${good}`,
+    ]) {
       const answer = await ask(target(), "/v1/sprites", { token: null, headers: { authorization } });
       expect(refusal(answer), authorization.slice(0, 40)).toEqual([401, "unauthorized"]);
       expect(answer.text).not.toContain(good);

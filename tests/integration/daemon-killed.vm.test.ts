@@ -84,7 +84,11 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 of the daemon at any mome
   });
 
   const random = randomOf(SEED);
-  const moments = Array.from({ length: ROUNDS }, (_, round) => ({ round, delayMs: Math.round(random() ** 2 * MOMENT_MS_MAX), users: 1 + Math.floor(random() * 3) }));
+  const moments = Array.from({ length: ROUNDS }, (_, round) => ({
+    round,
+    delayMs: Math.round(random() ** 2 * MOMENT_MS_MAX),
+    users: 1 + Math.floor(random() * 3),
+  }));
 
   test.each(moments)("round $round: after $delayMs ms with $users users", async ({ delayMs, users }) => {
     const work = Array.from({ length: users }, () => live(uniqueName("user")));

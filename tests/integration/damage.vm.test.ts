@@ -66,7 +66,9 @@ describe.skipIf(vmSkipReason() !== undefined)("damage", () => {
     for (const file of await filesBelow(home.layout.bootSnapshots, "/state")) await fs.truncate(file, 100);
     await daemon.start();
     // A kernel boots now, which may take longer than one request waits.
-    const answer = await waitFor("the sprite to answer", { timeoutMs: 200_000, everyMs: 500 }, () => execRaw(daemon, name, { cmd: ["echo", "up"] }).catch(ignore("still booting")));
+    const answer = await waitFor("the sprite to answer", { timeoutMs: 200_000, everyMs: 500 }, () =>
+      execRaw(daemon, name, { cmd: ["echo", "up"] }).catch(ignore("still booting")),
+    );
     expect(answer.stdout.toString()).toBe("up\n");
   });
 

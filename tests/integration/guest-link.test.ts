@@ -4,7 +4,17 @@ import net from "node:net";
 import { GUEST_LIMITS } from "@sprited/protocol/guest";
 import { afterEach, describe, expect, test } from "vitest";
 import { awaitIdle, bootstrapGuest, openLink } from "@sprited/daemon";
-import { type BareGuest, bootstrapFor, emptyRan, newKey, nextId, readAll, runCommand, startBareGuest, STEP_TIMEOUT_MS } from "../kit/bare-guest.ts";
+import {
+  type BareGuest,
+  bootstrapFor,
+  emptyRan,
+  newKey,
+  nextId,
+  readAll,
+  runCommand,
+  startBareGuest,
+  STEP_TIMEOUT_MS,
+} from "../kit/bare-guest.ts";
 
 const guests: BareGuest[] = [];
 async function start(options?: { serial?: boolean }): Promise<BareGuest> {
@@ -28,7 +38,7 @@ describe("boot port", () => {
   test("[BOOT-1] lines that are too long or no JSON are passed over", async () => {
     const guest = await start();
     const port = await guest.carrier.openBootPort({ signal: new AbortController().signal });
-    port.write("no json\n{\"type\":\"nonsense\"}\n");
+    port.write('no json\n{"type":"nonsense"}\n');
     port.write(`${"x".repeat(GUEST_LIMITS.bootLineBytesMax + 10)}\n`);
     port.write(`${JSON.stringify(guest.bootstrap())}\n`);
     let text = "";
@@ -39,7 +49,9 @@ describe("boot port", () => {
 
   test("[BOOT-4] a bootstrap that cannot be taken over is refused with its step", async () => {
     const guest = await start();
-    await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ generation: 99 }), timeout)).rejects.toMatchObject({ code: "guest_refused" });
+    await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ generation: 99 }), timeout)).rejects.toMatchObject({
+      code: "guest_refused",
+    });
     await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ key: "AAAA" }), timeout)).rejects.toMatchObject({ code: "guest_refused" });
     await expect(openLink(guest.carrier, guest.key, { timeoutMs: 500 })).rejects.toMatchObject({ code: "guest_timeout" });
   });
@@ -62,7 +74,9 @@ describe("link", () => {
   test("[LINK-1] a wrong key is refused at once", async () => {
     const guest = await start();
     await bootstrapGuest(guest.carrier, guest.bootstrap(), timeout);
-    await expect(openLink(guest.carrier, { incarnation: guest.key.incarnation, key: new Uint8Array(32) }, timeout)).rejects.toMatchObject({ code: "guest_refused" });
+    await expect(openLink(guest.carrier, { incarnation: guest.key.incarnation, key: new Uint8Array(32) }, timeout)).rejects.toMatchObject({
+      code: "guest_refused",
+    });
   });
 
   test("[BOOT-3] [LINK-2] a new incarnation closes the links of the old one, and sessions go on", async () => {
@@ -70,7 +84,13 @@ describe("link", () => {
     const old = await guest.link();
     const id = nextId();
     const ran = emptyRan();
-    const stream = await old.startSession(id, { argv: ["sh", "-c", "echo before; read line; echo after"], env: {}, dir: null, tty: null, stdin: true });
+    const stream = await old.startSession(id, {
+      argv: ["sh", "-c", "echo before; read line; echo after"],
+      env: {},
+      dir: null,
+      tty: null,
+      stdin: true,
+    });
     const reading = readAll(stream, ran).catch((error: { code: string }) => error.code);
     await expect.poll(async () => (await old.listSessions())[0]?.stdout_bytes).toBe(7);
     const next = newKey();
@@ -132,7 +152,10 @@ describe("link", () => {
   test("a dial gives up with its caller", async () => {
     const guest = await start();
     const stop = new AbortController();
-    const opening = openLink({ ...guest.carrier, link: { kind: "tcp", host: "127.0.0.1", port: 1 } }, guest.key, { ...timeout, signal: stop.signal });
+    const opening = openLink({ ...guest.carrier, link: { kind: "tcp", host: "127.0.0.1", port: 1 } }, guest.key, {
+      ...timeout,
+      signal: stop.signal,
+    });
     stop.abort(new Error("the caller left"));
     await expect(opening).rejects.toThrow("the caller left");
   });

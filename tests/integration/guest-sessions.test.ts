@@ -25,7 +25,10 @@ const begin = (argv: string[], changes: object = {}): Promise<SessionStream> =>
 
 describe("commands", () => {
   test("[SESS-7] runs with the variables of sprite and command, in the directory asked for", async () => {
-    const ran = await runCommand(link, sh("echo $SPRITE_VARIABLE $MINE; pwd; echo err >&2; exit 42"), { env: { MINE: "and mine" }, dir: "/usr" });
+    const ran = await runCommand(link, sh("echo $SPRITE_VARIABLE $MINE; pwd; echo err >&2; exit 42"), {
+      env: { MINE: "and mine" },
+      dir: "/usr",
+    });
     expect(ran.stdout.toString()).toBe("from the sprite and mine\n/usr\n");
     expect(ran.stderr.toString()).toBe("err\n");
     expect(ran.exit).toEqual({ code: 42, signal: null });
@@ -33,7 +36,10 @@ describe("commands", () => {
 
   test("[SESS-7] not found, not executable, no directory: 127, 126, 126 and one line", async () => {
     const missing = await runCommand(link, ["no-such-command"]);
-    expect([missing.exit, missing.stderr.toString()]).toEqual([{ code: 127, signal: null }, "sprite: no-such-command: command not found\n"]);
+    expect([missing.exit, missing.stderr.toString()]).toEqual([
+      { code: 127, signal: null },
+      "sprite: no-such-command: command not found\n",
+    ]);
     const plain = await runCommand(link, ["/etc/passwd"]);
     expect([plain.exit?.code, plain.stderr.toString()]).toEqual([126, "sprite: /etc/passwd: permission denied\n"]);
     const nowhere = await runCommand(link, ["true"], { dir: "/no/such/place" });
@@ -41,7 +47,7 @@ describe("commands", () => {
   });
 
   test("[SESS-7] arguments and variables arrive byte for byte, odd names and 100 KB included", async () => {
-    const odd = { "a.b-c": "1 2", IFS: ",", SHLVL: "9", empty: "", "ünï": "✓" };
+    const odd = { "a.b-c": "1 2", IFS: ",", SHLVL: "9", empty: "", ünï: "✓" };
     const ran = await runCommand(link, ["env"], { env: odd });
     const lines = ran.stdout.toString().split("\n");
     expect(lines).toEqual(expect.arrayContaining(["a.b-c=1 2", "IFS=,", "SHLVL=9", "empty=", "ünï=✓"]));
@@ -200,7 +206,10 @@ describe("input", () => {
 
 describe("terminals", () => {
   test("a command has a terminal of its own with its size, and follows changes", async () => {
-    const stream = await begin(sh("tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.1; done"), { tty: { cols: 100, rows: 30 }, stdin: true });
+    const stream = await begin(sh("tty; stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.1; done"), {
+      tty: { cols: 100, rows: 30 },
+      stdin: true,
+    });
     const ran = emptyRan();
     for await (const event of stream.events) {
       if (event.type === "output") {
@@ -216,7 +225,10 @@ describe("terminals", () => {
   });
 
   test("[SESS-8] INT goes to the foreground, typed or sent", async () => {
-    const stream = await begin(sh("trap 'echo shell' INT; sh -c 'trap \"echo inner; exit 7\" INT; echo ready; while :; do sleep 0.1; done'; exit $?"), { tty: { cols: 80, rows: 24 }, stdin: true });
+    const stream = await begin(
+      sh("trap 'echo shell' INT; sh -c 'trap \"echo inner; exit 7\" INT; echo ready; while :; do sleep 0.1; done'; exit $?"),
+      { tty: { cols: 80, rows: 24 }, stdin: true },
+    );
     let text = "";
     let exit;
     for await (const event of stream.events) {
@@ -251,7 +263,13 @@ describe("terminals", () => {
 describe("ends", () => {
   test("[SESS-8] KILL takes every process of the session", async () => {
     const id = nextId();
-    const stream = await link.startSession(id, { argv: sh("sleep 1000 & sleep 1000 & echo $!; trap '' TERM; wait"), env: {}, dir: null, tty: null, stdin: false });
+    const stream = await link.startSession(id, {
+      argv: sh("sleep 1000 & sleep 1000 & echo $!; trap '' TERM; wait"),
+      env: {},
+      dir: null,
+      tty: null,
+      stdin: false,
+    });
     let child = 0;
     let exit;
     for await (const event of stream.events) {

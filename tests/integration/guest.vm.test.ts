@@ -23,7 +23,13 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
   const asRoot = (script: string): Promise<Ran> => runCommand(vm.link, ["sudo", "sh", "-c", script]);
   /** Begins something that may never answer. */
   const leave = async (script: string): Promise<void> => {
-    const stream = await vm.link.startSession(nextId(), { argv: ["sudo", "sh", "-c", script], env: {}, dir: null, tty: null, stdin: false });
+    const stream = await vm.link.startSession(nextId(), {
+      argv: ["sudo", "sh", "-c", script],
+      env: {},
+      dir: null,
+      tty: null,
+      stdin: false,
+    });
     readAll(stream).catch(() => {});
   };
   const answers = async (): Promise<void> => {
@@ -73,14 +79,18 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
   });
 
   test("nothing of the agent can be seen: no process, no socket, no file, no address", async () => {
-    const seen = await asRoot("ps -e -o comm=; ss -tlnH 2>/dev/null; ls /usr/lib/sprited /run/sprited 2>&1; cat /proc/*/mounts | grep -c erofs; ip -o addr; ls -l /dev/vd* /dev/vport* 2>&1");
+    const seen = await asRoot(
+      "ps -e -o comm=; ss -tlnH 2>/dev/null; ls /usr/lib/sprited /run/sprited 2>&1; cat /proc/*/mounts | grep -c erofs; ip -o addr; ls -l /dev/vd* /dev/vport* 2>&1",
+    );
     const text = seen.stdout.toString();
     expect(text).not.toMatch(/^node$/m);
     expect(text).not.toContain("7781");
     expect(text).not.toContain("192.168.127");
     expect(text).not.toMatch(/agent\.mjs/);
     expect(text).toMatch(/No such file.*vport|vport.*No such file/s);
-    const reach = await asRoot("timeout 3 sh -c 'exec 3<>/dev/tcp/192.168.127.2/7781' 2>&1; timeout 3 bash -c 'exec 3<>/dev/tcp/192.168.127.2/7781' 2>/dev/null && echo reached");
+    const reach = await asRoot(
+      "timeout 3 sh -c 'exec 3<>/dev/tcp/192.168.127.2/7781' 2>&1; timeout 3 bash -c 'exec 3<>/dev/tcp/192.168.127.2/7781' 2>/dev/null && echo reached",
+    );
     expect(reach.stdout.toString()).not.toContain("reached");
   });
 
@@ -118,7 +128,9 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
   });
 
   test("overwrite the tool box and what leads to it", async () => {
-    await asRoot("umount -l /.sprite; rmdir /.sprite; ln -s /nowhere /.sprite; rm -f /.sprite/bin/busybox; echo x > /etc/passwd; rm /etc/group; mkfifo /etc/group");
+    await asRoot(
+      "umount -l /.sprite; rmdir /.sprite; ln -s /nowhere /.sprite; rm -f /.sprite/bin/busybox; echo x > /etc/passwd; rm /etc/group; mkfifo /etc/group",
+    );
     expect((await runCommand(vm.link, ["/.sprite/bin/busybox", "echo", "on"], { dir: "/" })).stdout.toString()).toBe("on\n");
     await runCommand(vm.link, ["/.sprite/bin/busybox", "sh", "-c", "rm -f /etc/group /etc/passwd"], { dir: "/" });
     await vm.cut();
@@ -131,7 +143,11 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
     await leave("f() { f | f & }; f");
     await new Promise((resolve) => setTimeout(resolve, 4000));
     expect((await vm.link.status({ timeoutMs: 60_000 })).inner).toBe("running");
-    const killer = await vm.link.startSession(nextId(), { argv: ["/.sprite/bin/busybox", "echo", "started"], env: {}, dir: "/", tty: null, stdin: false }, { timeoutMs: 60_000 });
+    const killer = await vm.link.startSession(
+      nextId(),
+      { argv: ["/.sprite/bin/busybox", "echo", "started"], env: {}, dir: "/", tty: null, stdin: false },
+      { timeoutMs: 60_000 },
+    );
     expect((await readAll(killer)).stdout.toString()).toBe("started\n");
     await repair();
     await answers();
@@ -158,7 +174,10 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
   test.each([
     ["reboot", "reboot -f || echo b > /proc/sysrq-trigger || kill -9 1"],
     ["poweroff", "poweroff -f || halt -f"],
-    ["the init's own end", "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)' 2>/dev/null || busybox poweroff -f 2>/dev/null || /.sprite/bin/busybox poweroff -f"],
+    [
+      "the init's own end",
+      "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)' 2>/dev/null || busybox poweroff -f 2>/dev/null || /.sprite/bin/busybox poweroff -f",
+    ],
   ])("[SESS-9] %s ends the sessions, the next request begins anew", async (_what, script) => {
     await asRoot("echo kept > /home/sprite/kept; sync");
     const before = (await vm.link.status()).inner_starts;
@@ -179,7 +198,9 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
       await answers();
     }
     expect((await vm.link.status()).inner_starts).toBe(before + 5);
-    expect((await asRoot("wc -l < /proc/mounts; ls -d /sys/fs/cgroup/inner-* 2>/dev/null | wc -l")).stdout.toString()).toMatch(/^[0-9]{2}\n0\n$/);
+    expect((await asRoot("wc -l < /proc/mounts; ls -d /sys/fs/cgroup/inner-* 2>/dev/null | wc -l")).stdout.toString()).toMatch(
+      /^[0-9]{2}\n0\n$/,
+    );
   });
 
   test("everything deleted: the agent answers, and says why nothing can run", async () => {

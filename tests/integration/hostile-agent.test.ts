@@ -72,7 +72,8 @@ afterEach(async () => {
 });
 
 const started = encodeJsonFrame(FrameType.started, { pid: 1, input: 0 });
-const output = (offset: number, data: string | Uint8Array, stream = 1): Uint8Array => encodeFrame(FrameType.output, Uint8Array.of(stream), encodeOffsets(offset), Buffer.from(data as Uint8Array));
+const output = (offset: number, data: string | Uint8Array, stream = 1): Uint8Array =>
+  encodeFrame(FrameType.output, Uint8Array.of(stream), encodeOffsets(offset), Buffer.from(data as Uint8Array));
 const exit = encodeJsonFrame(FrameType.exit, { code: 0, signal: null });
 
 /** Accepts a session and writes `parts`, then leaves the stream open or ends it. */
@@ -90,10 +91,25 @@ function session(parts: readonly Uint8Array[], options: { end?: boolean } = {}):
 describe("boot port", () => {
   test.each<[string, HostileScript, number[]]>([
     ["silence", { onBootstrap: () => {} }, [504, 503]],
-    ["garbage without end of line", { onBootstrap: (port) => void port.write(randomBytes(2_000_000).map((byte) => (byte === 10 ? 11 : byte))) }, [504, 502]],
+    [
+      "garbage without end of line",
+      { onBootstrap: (port) => void port.write(randomBytes(2_000_000).map((byte) => (byte === 10 ? 11 : byte))) },
+      [504, 502],
+    ],
     ["lines that are no JSON", { onBootstrap: (port) => void port.write("nonsense\n".repeat(10_000)) }, [504, 502]],
-    ["another incarnation's answer", { onBootstrap: (port) => void port.write('{"type":"bootstrapped","incarnation":"somebody-else"}\n') }, [504, 502]],
-    ["a refusal with terminal codes in its message", { onBootstrap: (port, { incarnation }) => void port.write(`${JSON.stringify({ type: "failed", incarnation, step: "clock\u001b[2J", message: "\u001b]0;owned\u0007" })}\n`) }, [502, 503]],
+    [
+      "another incarnation's answer",
+      { onBootstrap: (port) => void port.write('{"type":"bootstrapped","incarnation":"somebody-else"}\n') },
+      [504, 502],
+    ],
+    [
+      "a refusal with terminal codes in its message",
+      {
+        onBootstrap: (port, { incarnation }) =>
+          void port.write(`${JSON.stringify({ type: "failed", incarnation, step: "clock\u001b[2J", message: "\u001b]0;owned\u0007" })}\n`),
+      },
+      [502, 503],
+    ],
     ["the port closed", { onBootstrap: (port) => void port.destroy() }, [502, 503, 504]],
   ])("%s is a typed error within its time", async (_what, hostile, statuses) => {
     const startedMs = performance.now();
@@ -165,7 +181,9 @@ describe("session streams", () => {
     if (outcome.status === 101) {
       expect(outcome.code).toBe(255);
       expect(outcome.exec?.stream(2).toString()).toContain("outcome is not known");
-      expect(outcome.exec?.jsonMessages).toContainEqual(expect.objectContaining({ type: "error", error: expect.stringMatching(/^[a-z_]+$/) }));
+      expect(outcome.exec?.jsonMessages).toContainEqual(
+        expect.objectContaining({ type: "error", error: expect.stringMatching(/^[a-z_]+$/) }),
+      );
     } else {
       expect([502, 503]).toContain(outcome.status);
       expect(outcome.code).toMatch(/^(guest|vm)_/);
@@ -173,7 +191,10 @@ describe("session streams", () => {
   });
 
   test("a stream that ends inside a frame or without an exit is never a success", { timeout: 200_000 }, async () => {
-    for (const parts of [[started, output(0, "abc").subarray(0, 9)], [started, output(0, "abc")]]) {
+    for (const parts of [
+      [started, output(0, "abc").subarray(0, 9)],
+      [started, output(0, "abc")],
+    ]) {
       const name = uniqueName("cut");
       script = undefined;
       await createSprite(target(), name);
@@ -238,7 +259,13 @@ describe("session streams", () => {
   });
 
   test("a session list of lies is a typed error, not a crash", async () => {
-    for (const body of ["[]", '{"sessions":{}}', '{"sessions":[{"id":"../../etc"}]}', JSON.stringify({ sessions: Array.from({ length: 20_000 }, (_, index) => ({ id: String(index) })) }), "x".repeat(GUEST_LIMITS.frameBytesMax * 10)]) {
+    for (const body of [
+      "[]",
+      '{"sessions":{}}',
+      '{"sessions":[{"id":"../../etc"}]}',
+      JSON.stringify({ sessions: Array.from({ length: 20_000 }, (_, index) => ({ id: String(index) })) }),
+      "x".repeat(GUEST_LIMITS.frameBytesMax * 10),
+    ]) {
       const outcome = await attempt({ onRequest: (stream) => answerJson(stream, body) });
       expect(outcome.code).not.toBe(0);
     }

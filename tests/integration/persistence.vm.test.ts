@@ -58,7 +58,11 @@ describe.skipIf(vmSkipReason() !== undefined)("persistence on real VMs", () => {
   });
 
   test("[LIFE-11] Ctrl-C of the daemon leaves VM and processes; the next daemon takes them over", async () => {
-    const left = await ExecSocket.open(daemon, name, { cmd: ["sh", "-c", "echo begun; exec sleep 600"], stdin: "false", max_run_after_disconnect: "0s" });
+    const left = await ExecSocket.open(daemon, name, {
+      cmd: ["sh", "-c", "echo begun; exec sleep 600"],
+      stdin: "false",
+      max_run_after_disconnect: "0s",
+    });
     await left.until("the command", () => left.stream(1).includes("begun"));
     const boot = await shell("cat /proc/sys/kernel/random/boot_id; pgrep -x sleep");
     const vms = await daemon.vmPids();
@@ -87,7 +91,9 @@ describe.skipIf(vmSkipReason() !== undefined)("persistence on real VMs", () => {
     const lines = again.stream(1).toString().trim().split("\n");
     const first = Number(/^tick (\d+)$/.exec(lines[0] ?? "")?.[1]);
     expect(lines).toEqual(Array.from({ length: 60 - first }, (_, index) => `tick ${first + index}`));
-    expect(exec.stream(1).toString() + again.stream(1).toString(), "no tick may be missing between the two clients").toContain(`tick ${first}\n`);
+    expect(exec.stream(1).toString() + again.stream(1).toString(), "no tick may be missing between the two clients").toContain(
+      `tick ${first}\n`,
+    );
     expect(exec.stream(1).toString().trim().split("\n").length).toBeGreaterThanOrEqual(first);
     await expectAllThere();
   });
@@ -122,7 +128,8 @@ describe.skipIf(vmSkipReason() !== undefined)("persistence on real VMs", () => {
     await daemon.kill();
     await daemon.killVms();
     const traces = await daemon.traces();
-    for (const line of traces.filter((trace) => trace.startsWith("netns: "))) await run("ip", ["netns", "del", line.slice("netns: ".length).split(" ")[0] ?? ""]);
+    for (const line of traces.filter((trace) => trace.startsWith("netns: ")))
+      await run("ip", ["netns", "del", line.slice("netns: ".length).split(" ")[0] ?? ""]);
     for (const line of traces.filter((trace) => trace.startsWith("nft table: "))) {
       const [, , , family = "", table = ""] = line.split(" ");
       await run("nft", ["delete", "table", family, table]);

@@ -84,7 +84,7 @@ describe.skipIf(vmSkipReason() !== undefined)("a VM that dies", () => {
   test("a sprite that dies leaves its neighbours alone", async () => {
     const neighbour = uniqueName("neighbour");
     await createSprite(daemon, neighbour);
-    const exec = await ExecSocket.open(daemon, neighbour, { cmd: ["sh", "-c", "echo up; read line; echo \"$line\""], stdin: "true" });
+    const exec = await ExecSocket.open(daemon, neighbour, { cmd: ["sh", "-c", 'echo up; read line; echo "$line"'], stdin: "true" });
     await exec.until("output", () => exec.stream(1).includes("up"));
     await execRaw(daemon, name, { cmd: ["sudo", "sh", "-c", "echo c > /proc/sysrq-trigger"] }).catch((error: unknown) => error);
     exec.sendInput("still here\n");

@@ -172,7 +172,11 @@ export function nextId(): string {
 }
 
 /** Runs a command to its end. */
-export async function runCommand(link: GuestLink, argv: string[], changes: Partial<Parameters<GuestLink["startSession"]>[1]> = {}): Promise<Ran> {
+export async function runCommand(
+  link: GuestLink,
+  argv: string[],
+  changes: Partial<Parameters<GuestLink["startSession"]>[1]> = {},
+): Promise<Ran> {
   const stream = await link.startSession(nextId(), { argv, env: {}, dir: null, tty: null, stdin: false, ...changes });
   return await readAll(stream);
 }

@@ -72,12 +72,21 @@ export class ExecSocket {
   }
 
   /** Opens `/v1/sprites/{name}/exec{rest}`; throws `RefusedError`. */
-  static async open(target: Target, name: string, rest: string | ExecQuery, options: { token?: string; headers?: Record<string, string> } = {}): Promise<ExecSocket> {
+  static async open(
+    target: Target,
+    name: string,
+    rest: string | ExecQuery,
+    options: { token?: string; headers?: Record<string, string> } = {},
+  ): Promise<ExecSocket> {
     const tail = typeof rest === "string" ? rest : `?${queryText(rest)}`;
     return await ExecSocket.openPath(target, `/v1/sprites/${name}/exec${tail}`, options);
   }
 
-  static async openPath(target: Target, path: string, options: { token?: string; headers?: Record<string, string> } = {}): Promise<ExecSocket> {
+  static async openPath(
+    target: Target,
+    path: string,
+    options: { token?: string; headers?: Record<string, string> } = {},
+  ): Promise<ExecSocket> {
     const socket = new WebSocket(`${target.baseUrl.replace(/^http/, "ws")}${path}`, {
       headers: { authorization: `Bearer ${options.token ?? target.token}`, ...options.headers },
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
@@ -94,7 +103,9 @@ export class ExecSocket {
       socket.on("unexpected-response", (_request, response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("end", () => reject(new RefusedError(response.statusCode ?? 0, response.headers, Buffer.concat(chunks).toString("utf8"))));
+        response.on("end", () =>
+          reject(new RefusedError(response.statusCode ?? 0, response.headers, Buffer.concat(chunks).toString("utf8"))),
+        );
       });
     });
   }
@@ -110,7 +121,9 @@ export class ExecSocket {
 
   /** All payloads of one stream id (without a terminal). */
   stream(id: number): Buffer {
-    return Buffer.concat(this.messages.flatMap((message) => (message.kind === "binary" && message.data[0] === id ? [message.data.subarray(1)] : [])));
+    return Buffer.concat(
+      this.messages.flatMap((message) => (message.kind === "binary" && message.data[0] === id ? [message.data.subarray(1)] : [])),
+    );
   }
 
   /** All binary bytes (with a terminal). */
@@ -152,12 +165,21 @@ export class ExecSocket {
   }
 
   #summary(): string {
-    return JSON.stringify(this.messages.slice(-3).map((message) => (message.kind === "text" ? message.text.slice(0, 200) : message.data.toString("latin1").slice(0, 200))));
+    return JSON.stringify(
+      this.messages
+        .slice(-3)
+        .map((message) => (message.kind === "text" ? message.text.slice(0, 200) : message.data.toString("latin1").slice(0, 200))),
+    );
   }
 }
 
 /** Runs a command without a terminal to its end. */
-export async function execRaw(target: Target, name: string, query: ExecQuery, input?: string | Uint8Array): Promise<{ code: number | undefined; stdout: Buffer; stderr: Buffer; closeCode: number }> {
+export async function execRaw(
+  target: Target,
+  name: string,
+  query: ExecQuery,
+  input?: string | Uint8Array,
+): Promise<{ code: number | undefined; stdout: Buffer; stderr: Buffer; closeCode: number }> {
   const exec = await ExecSocket.open(target, name, { ...query, stdin: input === undefined ? "false" : "true" });
   if (input !== undefined) {
     exec.sendInput(input);

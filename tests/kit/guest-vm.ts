@@ -107,7 +107,11 @@ export class GuestVm implements AsyncDisposable {
     const carrier = this.#carrier(this.#vm);
     const opening = openLink(carrier, key, { timeoutMs: LINK_TIMEOUT_MS });
     opening.catch(() => {});
-    await bootstrapGuest(carrier, bootstrapFor(key, { identity: { hostname: "guest-vm", machine_id: randomBytes(16).toString("hex"), renew: true } }), { timeoutMs: LINK_TIMEOUT_MS });
+    await bootstrapGuest(
+      carrier,
+      bootstrapFor(key, { identity: { hostname: "guest-vm", machine_id: randomBytes(16).toString("hex"), renew: true } }),
+      { timeoutMs: LINK_TIMEOUT_MS },
+    );
     this.times.bootstrapMs = Math.round(performance.now() - resumedMs);
     this.#link = await opening;
     this.times.linkMs = Math.round(performance.now() - resumedMs);
@@ -161,7 +165,9 @@ export class GuestVm implements AsyncDisposable {
 
   async #startVm(memory: Parameters<typeof vmSpec>[0]["memory"]): Promise<VmProcess> {
     const incarnation = randomBytes(6).toString("hex");
-    return await this.#driver.start(vmSpec({ ...this.#spec, incarnation, directory: path.join(this.#home.layout.run, incarnation), memory }));
+    return await this.#driver.start(
+      vmSpec({ ...this.#spec, incarnation, directory: path.join(this.#home.layout.run, incarnation), memory }),
+    );
   }
 
   #carrier(vm: VmProcess): GuestCarrier {

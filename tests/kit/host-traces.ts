@@ -35,7 +35,9 @@ export async function hostTraces(home: TestHome): Promise<string[]> {
 /** Fails unless everything on the host that belongs to `home` is also in `allowed`. */
 export async function expectNoTraces(home: TestHome, allowed: readonly string[] = []): Promise<void> {
   const extra = async (): Promise<string[]> => (await hostTraces(home)).filter((trace) => !allowed.includes(trace));
-  await waitFor("traces to vanish", { timeoutMs: VANISH_TIMEOUT_MS, everyMs: 200 }, async () => (await extra()).length === 0).catch(() => {});
+  await waitFor("traces to vanish", { timeoutMs: VANISH_TIMEOUT_MS, everyMs: 200 }, async () => (await extra()).length === 0).catch(
+    () => {},
+  );
   expect(await extra()).toEqual([]);
 }
 
@@ -67,7 +69,9 @@ export async function sweepHost(home: TestHome): Promise<void> {
       // gone in the meantime
     }
   }
-  const netns = (await outputWith("ip", ["netns", "list"], `sprited-${home.id}`, "")).map((line) => line.replace(/^: /, "").split(" ")[0] ?? "");
+  const netns = (await outputWith("ip", ["netns", "list"], `sprited-${home.id}`, "")).map(
+    (line) => line.replace(/^: /, "").split(" ")[0] ?? "",
+  );
   for (const name of netns) await run("ip", ["netns", "del", name]).catch(() => {});
   const tables = await outputWith("nft", ["list", "tables"], home.id, "");
   for (const line of tables) {

@@ -21,7 +21,11 @@ export interface HostileScript {
 }
 
 /** Starts it and announces `idle`. */
-export async function startHostileAgent(ports: GuestPorts, script: () => HostileScript, route: (address: { host: string; port: number }) => void): Promise<AsyncDisposable> {
+export async function startHostileAgent(
+  ports: GuestPorts,
+  script: () => HostileScript,
+  route: (address: { host: string; port: number }) => void,
+): Promise<AsyncDisposable> {
   let bootstrap: Bootstrap | undefined;
   const say = (message: Record<string, unknown>): void => void ports.boot.write(`${JSON.stringify(message)}\n`);
   const idle = { type: "idle", generation: GUEST_GENERATION, agent_version: "hostile" };

@@ -36,7 +36,13 @@ export async function ask(target: Target, path: string, question: Question = {})
   for await (const chunk of response) chunks.push(chunk as Buffer);
   const body = Buffer.concat(chunks);
   const text = body.toString("utf8");
-  return { status: response.statusCode ?? 0, headers: response.headers, body, text, json: () => JSON.parse(text) as Record<string, unknown> };
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    body,
+    text,
+    json: () => JSON.parse(text) as Record<string, unknown>,
+  };
 }
 
 /** Asks and resolves when the head of the answer is there. */

@@ -20,7 +20,12 @@ export class LoopbackSlots implements OpenNetworkSlots, AsyncDisposable {
   async acquire(): Promise<NetworkSlot> {
     const index = this.#next;
     this.#next += 1;
-    const relay: Relay = { slot: undefined as unknown as NetworkSlot, server: net.createServer((socket) => connect(relay, socket)), sockets: new Set(), target: undefined };
+    const relay: Relay = {
+      slot: undefined as unknown as NetworkSlot,
+      server: net.createServer((socket) => connect(relay, socket)),
+      sockets: new Set(),
+      target: undefined,
+    };
     await new Promise<void>((resolve) => relay.server.listen(0, "127.0.0.1", resolve));
     const { port } = relay.server.address() as net.AddressInfo;
     relay.slot = {

@@ -14,7 +14,8 @@ export function vmSkipReason(): string | undefined {
 }
 
 function reasonAgainstVms(): string | undefined {
-  if (process.platform !== "linux" || process.arch !== "x64") return `needs Linux on x86-64, this is ${process.platform} on ${process.arch}`;
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return `needs Linux on x86-64, this is ${process.platform} on ${process.arch}`;
   if (process.getuid?.() !== 0) return "needs root (network namespaces, control groups)";
   const prepared = findPreparedHome();
   return "missing" in prepared ? prepared.missing : undefined;

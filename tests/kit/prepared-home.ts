@@ -52,7 +52,8 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   await fs.mkdir(cache, { recursive: true, mode: 0o711 });
   await fs.chmod(shelf, 0o711);
   const layout = homeLayout(path.join(shelf, randomBytes(3).toString("hex")));
-  for (const directory of [layout.root, layout.pool, layout.images, layout.bootSnapshots]) await fs.mkdir(directory, { recursive: true, mode: 0o711 });
+  for (const directory of [layout.root, layout.pool, layout.images, layout.bootSnapshots])
+    await fs.mkdir(directory, { recursive: true, mode: 0o711 });
   await cloneRuntime(source, shelf, layout.runtime);
   if (options.withImages !== false) await reflinkInto(source.images, layout.images, await imageDirectories(source.images));
   await reflinkInto(cache, layout.bootSnapshots, await fs.readdir(cache));
@@ -107,15 +108,6 @@ async function removeOldSystems(shelf: string): Promise<void> {
     if (!name.startsWith(SYSTEM_CACHE) && !name.startsWith(`.${SYSTEM_CACHE}`)) continue;
     const { ctimeMs } = await fs.stat(path.join(shelf, name));
     if (Date.now() - ctimeMs > OLD_AFTER_MS) await fs.rm(path.join(shelf, name), { recursive: true, force: true });
-  }
-}
-
-/** Removes every test home that an interrupted run left; not the cache. */
-export async function removeAbandonedHomes(layout: HomeLayout, inUse: (home: string) => boolean): Promise<void> {
-  const shelf = path.join(layout.pool, TEST_HOMES);
-  for (const name of await fs.readdir(shelf).catch(() => [])) {
-    const home = path.join(shelf, name);
-    if (name !== BOOT_CACHE && !name.startsWith(SYSTEM_CACHE) && !inUse(home)) await fs.rm(home, { recursive: true, force: true });
   }
 }
 

@@ -16,11 +16,14 @@ export interface Finished {
 
 /** Resolves when the command's socket is open. Rejects with its first error. */
 export async function spawned(command: SpriteCommand): Promise<SpriteCommand> {
-  await withDeadline("the command's start", { timeoutMs: COMMAND_TIMEOUT_MS }, () =>
-    new Promise<void>((resolve, reject) => {
-      command.once("spawn", () => resolve());
-      command.on("error", reject);
-    }),
+  await withDeadline(
+    "the command's start",
+    { timeoutMs: COMMAND_TIMEOUT_MS },
+    () =>
+      new Promise<void>((resolve, reject) => {
+        command.once("spawn", () => resolve());
+        command.on("error", reject);
+      }),
   );
   return command;
 }
@@ -39,7 +42,11 @@ export async function finished(command: SpriteCommand): Promise<Finished> {
 }
 
 /** Spawns, sends `input` (then end of input), waits for the end. */
-export async function spawnToEnd(sprite: Sprite, argv: readonly string[], options: SpawnOptions & { input?: string | Uint8Array } = {}): Promise<Finished> {
+export async function spawnToEnd(
+  sprite: Sprite,
+  argv: readonly string[],
+  options: SpawnOptions & { input?: string | Uint8Array } = {},
+): Promise<Finished> {
   const { input, ...rest } = options;
   const command = sprite.spawn(argv[0] ?? "", argv.slice(1), rest);
   const end = finished(command);

@@ -51,7 +51,8 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
   const root = await mkdtemp(path.join(os.tmpdir(), "sprited-sim-"));
   scope.defer("home", () => rm(root, { recursive: true, force: true }));
   const layout = homeLayout(root);
-  for (const directory of [layout.pool, layout.images, layout.bootSnapshots, layout.sprites, layout.run]) await fs.mkdir(directory, { recursive: true });
+  for (const directory of [layout.pool, layout.images, layout.bootSnapshots, layout.sprites, layout.run])
+    await fs.mkdir(directory, { recursive: true });
   const logger = options.logger ?? silentLogger;
   const userHome = path.join(root, "user");
   await fs.mkdir(userHome);
@@ -101,7 +102,12 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
     ...(options.keepAliveMs === undefined ? {} : { timings: { keepAliveMs: options.keepAliveMs } }),
   });
   scope.defer("API", () => api.close({ drainMs: 100 }));
-  const target = { kind: "simulated" as const, baseUrl: api.url, token: (await readFile(layout.tokenPath, "utf8")).trim(), organization: "" };
+  const target = {
+    kind: "simulated" as const,
+    baseUrl: api.url,
+    token: (await readFile(layout.tokenPath, "utf8")).trim(),
+    organization: "",
+  };
   const { organization } = (await ask(target, "/v1/organization")).json() as { organization: { slug: string } };
   const owned = scope.move();
   return { ...target, organization: organization.slug, features, host, layout, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };

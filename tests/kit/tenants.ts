@@ -6,8 +6,15 @@ import { type Target, uniqueName } from "./target.ts";
 export type IssuedToken = TokenObject & { token: string };
 
 /** Issues a token in the target's own organization or in `organization`. */
-export async function issueToken(target: Target, request: { name_prefix?: string; admin?: boolean } = {}, organization = target.organization): Promise<IssuedToken> {
-  const answer = await ask(target, `/v1/organizations/${organization}/tokens`, { method: "POST", json: { description: "test", ...request } });
+export async function issueToken(
+  target: Target,
+  request: { name_prefix?: string; admin?: boolean } = {},
+  organization = target.organization,
+): Promise<IssuedToken> {
+  const answer = await ask(target, `/v1/organizations/${organization}/tokens`, {
+    method: "POST",
+    json: { description: "test", ...request },
+  });
   if (answer.status !== 201) throw new Error(`issuing a token was answered ${answer.status}: ${answer.text}`);
   return answer.json() as unknown as IssuedToken;
 }

@@ -27,7 +27,8 @@ test("the sleeping program runs, sleeps without using CPU, and ends by a signal"
 test("the initrd is one executable /init and a trailer, aligned to four bytes", () => {
   const archive = bareInitrd();
   const program = sleepingProgram();
-  const field = (at: number, index: number): number => Number.parseInt(archive.toString("latin1", at + 6 + 8 * index, at + 14 + 8 * index), 16);
+  const field = (at: number, index: number): number =>
+    Number.parseInt(archive.toString("latin1", at + 6 + 8 * index, at + 14 + 8 * index), 16);
   expect(archive.toString("latin1", 0, 6)).toBe("070701");
   expect([field(0, 1), field(0, 6), field(0, 11)]).toEqual([0o100755, program.length, 5]);
   expect(archive.toString("latin1", 110, 115)).toBe("init\0");

@@ -186,9 +186,16 @@ async function measureStdout(bench: Bench): Promise<Figure[]> {
 
 /** Writes the same file into the raw VM, through its agent's stream. */
 async function fillRaw(vm: Awaited<ReturnType<typeof startRawVm>>, piece: Buffer): Promise<void> {
-  const stream = await vm.link.startSession("1", { argv: ["sh", "-c", "cat > /home/sprite/piece"], env: {}, dir: null, tty: null, stdin: true });
+  const stream = await vm.link.startSession("1", {
+    argv: ["sh", "-c", "cat > /home/sprite/piece"],
+    env: {},
+    dir: null,
+    tty: null,
+    stdin: true,
+  });
   const sending = stream.sendInput(0, piece).then(() => stream.endInput(piece.length));
-  for await (const event of stream.events) if (event.type === "exit" && event.exit.code !== 0) throw new Error("the raw VM could not be filled");
+  for await (const event of stream.events)
+    if (event.type === "exit" && event.exit.code !== 0) throw new Error("the raw VM could not be filled");
   await sending;
 }
 
@@ -226,7 +233,8 @@ async function measureIdle(bench: Bench): Promise<Figure[]> {
 
 async function measureMemory(bench: Bench): Promise<Figure[]> {
   const names = Array.from({ length: 50 }, () => uniqueName("memory"));
-  for (let at = 0; at < names.length; at += 10) await Promise.all(names.slice(at, at + 10).map((name) => createAndEcho(bench.daemon, name)));
+  for (let at = 0; at < names.length; at += 10)
+    await Promise.all(names.slice(at, at + 10).map((name) => createAndEcho(bench.daemon, name)));
   await sleep(SETTLE_MS);
   const pids = await bench.daemon.vmPids();
   const pss = await Promise.all(pids.map(pssMb));
@@ -242,7 +250,14 @@ async function measureMemory(bench: Bench): Promise<Figure[]> {
       target: undefined,
       note: "with emulation up to 64 MB of it is QEMU's cache of translated code.",
     },
-    { id: "rss", what: "daemon, resident, 50 sprites running", unit: "MB", product: samplesOf([rss]), baseline: undefined, target: { kind: "value_max", value: 200 } },
+    {
+      id: "rss",
+      what: "daemon, resident, 50 sprites running",
+      unit: "MB",
+      product: samplesOf([rss]),
+      baseline: undefined,
+      target: { kind: "value_max", value: 200 },
+    },
   ];
 }
 

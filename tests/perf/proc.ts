@@ -18,7 +18,7 @@ export async function cpuPercent(pid: number, ms: number): Promise<number> {
   const before = await cpuSeconds(pid);
   await sleep(ms);
   const seconds = (performance.now() - startedMs) / 1000;
-  return ((await cpuSeconds(pid)) - before) / seconds * 100;
+  return (((await cpuSeconds(pid)) - before) / seconds) * 100;
 }
 
 /** Proportional share of memory: shared pages count by how many map them, MB. */

@@ -31,7 +31,9 @@ export interface VmTemplate {
 /** Reads argv and open files of a VM process. */
 export async function readTemplate(pid: number): Promise<VmTemplate> {
   const [program = "", ...args] = (await fs.readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
-  const numbers = args.flatMap((arg) => [...arg.matchAll(/\bfd=(\d+),set=|mem-path=\/proc\/self\/fd\/(\d+)/g)].map((match) => Number(match[1] ?? match[2])));
+  const numbers = args.flatMap((arg) =>
+    [...arg.matchAll(/\bfd=(\d+),set=|mem-path=\/proc\/self\/fd\/(\d+)/g)].map((match) => Number(match[1] ?? match[2])),
+  );
   const files: VmTemplate["files"] = [];
   for (const fd of [...new Set(numbers)].sort((a, b) => a - b)) {
     const target = await fs.readlink(`/proc/${pid}/fd/${fd}`);
@@ -43,7 +45,13 @@ export async function readTemplate(pid: number): Promise<VmTemplate> {
     if (!file) throw new Error(`the VM has no ${what} among ${files.map((each) => each.path).join(", ")}`);
     return file.fd;
   };
-  return { program, args, files, diskFd: of((file) => file.flags === "r+", "disk"), stateFd: of((file) => path.basename(file.path) === "state", "device state") };
+  return {
+    program,
+    args,
+    files,
+    diskFd: of((file) => file.flags === "r+", "disk"),
+    stateFd: of((file) => path.basename(file.path) === "state", "device state"),
+  };
 }
 
 /** Network places for raw VMs, in a range of their own. */
@@ -82,7 +90,13 @@ export interface RawVm extends AsyncDisposable {
 /** Resumes the snapshot in a prepared place and greets its agent. */
 export async function startRawVm(template: VmTemplate, place: RawPlace): Promise<RawVm> {
   const files = template.files.map((file) => (file.fd === template.diskFd ? { ...file, path: place.diskPath } : file));
-  const child = await spawnQemu({ program: template.program, args: template.args, files, directory: place.directory, netns: place.slot.netnsPath });
+  const child = await spawnQemu({
+    program: template.program,
+    args: template.args,
+    files,
+    directory: place.directory,
+    netns: place.slot.netnsPath,
+  });
   try {
     await resume(path.join(place.directory, "qmp.sock"), template.stateFd);
     const incarnation = path.basename(place.directory);
@@ -124,7 +138,10 @@ export async function startRawVm(template: VmTemplate, place: RawPlace): Promise
 }
 
 /** Boots the kernel with an initrd that only sleeps, in the same machine. */
-export async function startBareGuest(template: VmTemplate, options: { directory: string; kernel: string; commandLine: string; initrd: Buffer }): Promise<{ pid: number } & AsyncDisposable> {
+export async function startBareGuest(
+  template: VmTemplate,
+  options: { directory: string; kernel: string; commandLine: string; initrd: Buffer },
+): Promise<{ pid: number } & AsyncDisposable> {
   await fs.mkdir(options.directory, { recursive: true });
   const initrd = path.join(options.directory, "initrd");
   await fs.writeFile(initrd, options.initrd);
@@ -132,7 +149,8 @@ export async function startBareGuest(template: VmTemplate, options: { directory:
   for (let at = 0; at < template.args.length; at += 1) {
     const [name = "", value = ""] = template.args.slice(at, at + 2);
     // Devices with files or taps of a real sprite stay out; a guest that sleeps uses none.
-    const isDropped = ["-add-fd", "-incoming", "-blockdev", "-netdev"].includes(name) || (name === "-device" && /^virtio-(blk|net)-device/.test(value));
+    const isDropped =
+      ["-add-fd", "-incoming", "-blockdev", "-netdev"].includes(name) || (name === "-device" && /^virtio-(blk|net)-device/.test(value));
     if (isDropped) at += 1;
     else args.push(name.replace(/^memory-backend-file,(id=\w+,size=\w+),.*$/, "memory-backend-ram,$1"));
   }
@@ -147,7 +165,13 @@ export async function startBareGuest(template: VmTemplate, options: { directory:
   };
 }
 
-async function spawnQemu(plan: { program: string; args: string[]; files: VmTemplate["files"]; directory: string; netns: string | undefined }): Promise<ChildProcess> {
+async function spawnQemu(plan: {
+  program: string;
+  args: string[];
+  files: VmTemplate["files"];
+  directory: string;
+  netns: string | undefined;
+}): Promise<ChildProcess> {
   await using scope = new Scope("files of a raw VM");
   const log = await fs.open(path.join(plan.directory, "log"), "w");
   scope.defer("log", () => log.close());
@@ -169,9 +193,15 @@ async function resume(socketPath: string, stateFd: number): Promise<void> {
   const socket = await connect(socketPath);
   try {
     await withDeadline("a raw resume", { timeoutMs: START_TIMEOUT_MS }, async () => {
-      const say = (execute: string, args?: unknown): void => void socket.write(`${JSON.stringify({ execute, ...(args ? { arguments: args } : {}) })}\n`);
+      const say = (execute: string, args?: unknown): void =>
+        void socket.write(`${JSON.stringify({ execute, ...(args ? { arguments: args } : {}) })}\n`);
       say("qmp_capabilities");
-      say("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }, { capability: "events", state: true }] });
+      say("migrate-set-capabilities", {
+        capabilities: [
+          { capability: "x-ignore-shared", state: true },
+          { capability: "events", state: true },
+        ],
+      });
       say("migrate-incoming", { uri: `file:/dev/fdset/${stateFd},offset=${STATE_OFFSET}` });
       let text = "";
       for await (const chunk of socket) {
@@ -227,4 +257,3 @@ export async function runOnStream(link: GuestLink, argv: string[], onOutput: (da
   void link.deleteSession(id).catch(ignore("the VM may be gone"));
   return code;
 }
-

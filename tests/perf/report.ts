@@ -48,14 +48,21 @@ export function tableOf(figures: readonly Figure[]): string {
       met === undefined ? "reported" : met ? "kept" : "**missed**",
     ].join(" | ");
   });
-  return ["| measure | Sprited | raw baseline in the same run | ratio | target | |", "|---|---|---|---|---|---|", ...rows.map((row) => `| ${row} |`)].join("\n");
+  return [
+    "| measure | Sprited | raw baseline in the same run | ratio | target | |",
+    "|---|---|---|---|---|---|",
+    ...rows.map((row) => `| ${row} |`),
+  ].join("\n");
 }
 
 /** Writes the JSON file; returns its path. */
 export async function writeResults(machine: Machine, figures: readonly Figure[]): Promise<string> {
   await fs.mkdir(RESULTS, { recursive: true });
   const file = path.join(RESULTS, `${new Date().toISOString().replaceAll(/[:.]/g, "-")}.json`);
-  await fs.writeFile(file, `${JSON.stringify({ format: 1, machine, figures: figures.map((figure) => ({ ...figure, ratio: ratioOf(figure), met: isMet(figure) })) }, null, 2)}\n`);
+  await fs.writeFile(
+    file,
+    `${JSON.stringify({ format: 1, machine, figures: figures.map((figure) => ({ ...figure, ratio: ratioOf(figure), met: isMet(figure) })) }, null, 2)}\n`,
+  );
   return file;
 }
 

@@ -6,7 +6,9 @@ import { describe, expect, it } from "vitest";
 import { read, repositoryFiles, ROOT } from "./repository.ts";
 
 const specs = repositoryFiles().filter((file) => /^docs\/spec\/[^/]+\.md$/.test(file));
-const tests = repositoryFiles().filter((file) => file.endsWith(".test.ts") || /\/contract\//.test(file) || /^tests\/conformance\/.*\.ts$/.test(file));
+const tests = repositoryFiles().filter(
+  (file) => file.endsWith(".test.ts") || /\/contract\//.test(file) || /^tests\/conformance\/.*\.ts$/.test(file),
+);
 
 /** Rule ids defined in the specs, `**LIFE-4**` at the beginning of a list item. */
 function definedRules(): string[] {

@@ -37,7 +37,9 @@ describe("source files", () => {
   it("export by name, one by one", () => {
     const stars = sourceFiles({ tests: true }).filter((file) => /^export \*/m.test(read(file)));
     expect(stars).toEqual([]);
-    const defaults = sourceFiles({ tests: true }).filter((file) => /^export default/m.test(read(file)) && file !== "vitest.config.ts" && file !== "lint/plugin.ts");
+    const defaults = sourceFiles({ tests: true }).filter(
+      (file) => /^export default/m.test(read(file)) && file !== "vitest.config.ts" && file !== "lint/plugin.ts",
+    );
     expect(defaults).toEqual([]);
   });
 
@@ -74,7 +76,12 @@ describe("packages", () => {
 
 describe("the repository", () => {
   /** Places of one developer's machine, written in pieces so that this file does not name them. */
-  const places = [["/wo", "rk/"], ["/tmp/", "dev-home"], ["/tmp/", "sp/"], ["/tmp/", "brief"]].map((parts) => parts.join(""));
+  const places = [
+    ["/wo", "rk/"],
+    ["/tmp/", "dev-home"],
+    ["/tmp/", "sp/"],
+    ["/tmp/", "brief"],
+  ].map((parts) => parts.join(""));
 
   it("names no place of a developer's machine", () => {
     const named = repositoryFiles()

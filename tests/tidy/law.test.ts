@@ -18,7 +18,8 @@ const LAW: Readonly<Record<string, readonly string[]>> = {
 const AGENT_PACKAGES_MAX = 3;
 
 const isOurs = (name: string): boolean => name.startsWith("@sprited/");
-const isAllowed = (target: string, allowed: readonly string[]): boolean => allowed.some((one) => target === one || target.startsWith(`${one}/`));
+const isAllowed = (target: string, allowed: readonly string[]): boolean =>
+  allowed.some((one) => target === one || target.startsWith(`${one}/`));
 
 describe("the dependency law", () => {
   it("names every package", () => {

@@ -4,7 +4,10 @@ import { missingPlatforms, platformOf } from "../../tools/complete-lock.mjs";
 import { PACKAGES, read, readManifest } from "./repository.ts";
 
 const lock = JSON.parse(read("package-lock.json")) as {
-  packages: Record<string, { version?: string; integrity?: string; optional?: boolean; link?: boolean; dependencies?: Record<string, string> }>;
+  packages: Record<
+    string,
+    { version?: string; integrity?: string; optional?: boolean; link?: boolean; dependencies?: Record<string, string> }
+  >;
 };
 
 describe("package-lock.json", () => {
@@ -14,7 +17,8 @@ describe("package-lock.json", () => {
 
   it("knows the content of everything this platform installs", () => {
     const unknown = Object.entries(lock.packages).filter(
-      ([where, entry]) => where.includes("node_modules/") && entry.link !== true && entry.optional !== true && entry.integrity === undefined,
+      ([where, entry]) =>
+        where.includes("node_modules/") && entry.link !== true && entry.optional !== true && entry.integrity === undefined,
     );
     expect(unknown.map(([where]) => where)).toEqual([]);
   });

@@ -63,7 +63,8 @@ export class BootProtocol {
     const { machine, links } = this.#options;
     let step = "generation";
     try {
-      if (request.generation !== GUEST_GENERATION) throw new Error(`this agent speaks generation ${GUEST_GENERATION}, not ${request.generation}`);
+      if (request.generation !== GUEST_GENERATION)
+        throw new Error(`this agent speaks generation ${GUEST_GENERATION}, not ${request.generation}`);
       step = "key";
       const key = Buffer.from(request.key, "base64");
       if (key.length !== KEY_BYTES) throw new Error(`the key must have ${KEY_BYTES} bytes`);

@@ -8,12 +8,22 @@ import { pipe } from "../sys/libc.ts";
 const OUTPUT_LENGTH_MAX = 2000;
 
 /** Runs a program to its end. Throws with the end of its output when its exit code is not in `okCodes`. */
-export async function runHelper(processes: ProcessTable, file: string, args: readonly string[], okCodes: readonly number[] = [0]): Promise<void> {
+export async function runHelper(
+  processes: ProcessTable,
+  file: string,
+  args: readonly string[],
+  okCodes: readonly number[] = [0],
+): Promise<void> {
   const nothing = fs.openSync("/dev/null", "r");
   const { readFd, writeFd } = pipe();
   let child;
   try {
-    child = processes.spawn({ path: file, argv: [file, ...args], env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], stdio: [nothing, writeFd, writeFd] });
+    child = processes.spawn({
+      path: file,
+      argv: [file, ...args],
+      env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      stdio: [nothing, writeFd, writeFd],
+    });
   } finally {
     fs.closeSync(nothing);
     fs.closeSync(writeFd);
@@ -26,5 +36,6 @@ export async function runHelper(processes: ProcessTable, file: string, args: rea
   });
   const end = await child.ended;
   output.destroy();
-  if (end.code === null || !okCodes.includes(end.code)) throw new Error(`${file} failed (${end.code ?? `signal ${end.signal}`}): ${said.trim()}`);
+  if (end.code === null || !okCodes.includes(end.code))
+    throw new Error(`${file} failed (${end.code ?? `signal ${end.signal}`}): ${said.trim()}`);
 }

@@ -70,7 +70,11 @@ export async function prepareInner(processes: ProcessTable, index: number): Prom
     await Promise.all([readyLine(said.readFd), runHelper(processes, path.join(HELPERS, "inner-net"), [String(pid)])]);
   });
   // Entering moves the root away: the init that stays must have been found before.
-  await waitFor("the inner environment's init", { timeoutMs: PREPARE_TIMEOUT_MS, everyMs: 2 }, () => fs.readlinkSync(`/proc/${pid}/exe`) === INIT);
+  await waitFor(
+    "the inner environment's init",
+    { timeoutMs: PREPARE_TIMEOUT_MS, everyMs: 2 },
+    () => fs.readlinkSync(`/proc/${pid}/exe`) === INIT,
+  );
   const staged = inside(pidfd, () => STAGED.map((name) => cloneMount(`/mnt/${name}`)));
   const sessionCgroups = new SessionCgroups(path.join(cgroup.directory, "sessions"), cgroup.pidsPerSession);
   return { pid, pidfd, sessionCgroups, cgroup, staged, ended: child.ended.then(ignore("only that it ended matters")) };

@@ -8,7 +8,15 @@ import http2 from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import { ignore, sleep } from "@sprited/base";
-import { clockRequest, GUEST_GENERATION, GUEST_LIMITS, type GuestErrorCode, type GuestStatus, helloRequest, LINK_WINDOWS } from "@sprited/protocol/guest";
+import {
+  clockRequest,
+  GUEST_GENERATION,
+  GUEST_LIMITS,
+  type GuestErrorCode,
+  type GuestStatus,
+  helloRequest,
+  LINK_WINDOWS,
+} from "@sprited/protocol/guest";
 import { z } from "zod";
 import { RefusedError, type SessionRegistry } from "../session/registry.ts";
 import type { Session } from "../session/session.ts";
@@ -76,7 +84,12 @@ export class LinkServer {
       return;
     }
     const link = http2.performServerHandshake(carrier, {
-      settings: { initialWindowSize: LINK_WINDOWS.streamBytes, maxConcurrentStreams: GUEST_LIMITS.sessionsMax + 64, enablePush: false, maxHeaderListSize: 8192 },
+      settings: {
+        initialWindowSize: LINK_WINDOWS.streamBytes,
+        maxConcurrentStreams: GUEST_LIMITS.sessionsMax + 64,
+        enablePush: false,
+        maxHeaderListSize: 8192,
+      },
       maxSessionMemory: 128,
     }) as ServerHttp2Session;
     const state = { greeted: false };
@@ -141,7 +154,8 @@ export class LinkServer {
     const hello = helloRequest.parse(await readJson(stream));
     if (this.#key?.incarnation !== hello.incarnation) await this.#nextKey(stream, hello.incarnation);
     const key = this.#key;
-    const isProven = key?.incarnation === hello.incarnation && sameProof(hello.proof, proofOf("host", key.key, hello.incarnation, hello.nonce));
+    const isProven =
+      key?.incarnation === hello.incarnation && sameProof(hello.proof, proofOf("host", key.key, hello.incarnation, hello.nonce));
     if (!key || !isProven) throw new RefusedError("unauthorized", "the proof does not match");
     state.greeted = true;
     answer(stream, {

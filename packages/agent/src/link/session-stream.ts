@@ -30,9 +30,7 @@ import type { Session, SessionReader } from "../session/session.ts";
 const OUTPUT_HEADER_BYTES = 5 + 1 + 8;
 
 /** How a stream gets its session from the first frame. Rejects with `RefusedError`. */
-export type Opening =
-  | { kind: "start"; open: (start: SessionStart) => Promise<Session> }
-  | { kind: "attach"; session: Session };
+export type Opening = { kind: "start"; open: (start: SessionStart) => Promise<Session> } | { kind: "attach"; session: Session };
 
 /** Serves one stream until it ends. Never rejects. */
 export function serveSessionStream(stream: ServerHttp2Stream, opening: Opening): void {
@@ -153,8 +151,10 @@ class SessionStreamServer implements SessionReader {
   }
 
   #fail(error: unknown): void {
-    const refused = error instanceof RefusedError ? error : new RefusedError("internal", "the command could not be started", { cause: error });
-    if (this.#stream.writable) this.#stream.end(encodeJsonFrame(FrameType.failed, { code: refused.code, message: refused.message.slice(0, 4096) }));
+    const refused =
+      error instanceof RefusedError ? error : new RefusedError("internal", "the command could not be started", { cause: error });
+    if (this.#stream.writable)
+      this.#stream.end(encodeJsonFrame(FrameType.failed, { code: refused.code, message: refused.message.slice(0, 4096) }));
   }
 
   #apply(frame: Frame, session: Session): void {

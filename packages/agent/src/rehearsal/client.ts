@@ -25,7 +25,12 @@ export class RehearsalClient {
 
   async hello(incarnation: string, key: Uint8Array): Promise<void> {
     const nonce = randomBytes(16).toString("hex");
-    await this.#call("POST", "/hello", { generation: GUEST_GENERATION, incarnation, nonce, proof: proofOf("host", key, incarnation, nonce) });
+    await this.#call("POST", "/hello", {
+      generation: GUEST_GENERATION,
+      incarnation,
+      nonce,
+      proof: proofOf("host", key, incarnation, nonce),
+    });
   }
 
   async status(): Promise<void> {

@@ -46,7 +46,8 @@ export class InputPipe {
     const fresh = data.subarray(this.#received - offset);
     if (fresh.length === 0) return;
     if (this.#end !== undefined && this.#received + fresh.length > this.#end) throw new InputError("input beyond its announced end");
-    if (this.#received + fresh.length - this.#taken > GUEST_LIMITS.inputWindowBytes) throw new InputError("more input than the window allows");
+    if (this.#received + fresh.length - this.#taken > GUEST_LIMITS.inputWindowBytes)
+      throw new InputError("more input than the window allows");
     this.#received += fresh.length;
     if (this.#closed) {
       this.#take(fresh.length);
@@ -60,7 +61,8 @@ export class InputPipe {
 
   /** The host will send nothing at or beyond `offset`. Throws `InputError`. */
   end(offset: number): void {
-    if (offset < this.#received || (this.#end !== undefined && this.#end !== offset)) throw new InputError("input ends before bytes that were sent");
+    if (offset < this.#received || (this.#end !== undefined && this.#end !== offset))
+      throw new InputError("input ends before bytes that were sent");
     const isNew = this.#end === undefined;
     this.#end = offset;
     if (isNew) this.#finish();

@@ -4,7 +4,14 @@ import { describe, expect, test } from "vitest";
 import { type Offsets, OutputLog, type StreamName } from "./output-log.ts";
 
 const step = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant("append" as const), stream: fc.constantFrom<StreamName>("stdout", "stderr"), data: fc.uint8Array({ minLength: 1, maxLength: 3000 }) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant("append" as const),
+      stream: fc.constantFrom<StreamName>("stdout", "stderr"),
+      data: fc.uint8Array({ minLength: 1, maxLength: 3000 }),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("read" as const), count: fc.nat(5) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("ack" as const), part: fc.double({ min: 0, max: 1, noNaN: true }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("reattach" as const), part: fc.double({ min: 0, max: 1, noNaN: true }) }) },
@@ -59,7 +66,13 @@ describe("output log", () => {
 
   test("[SESS-2] the order between the streams is the order of arrival", () => {
     const log = new OutputLog();
-    for (const [stream, text] of [["stdout", "a"], ["stderr", "b"], ["stdout", "c"], ["stderr", "d"]] as const) log.append(stream, Buffer.from(text));
+    for (const [stream, text] of [
+      ["stdout", "a"],
+      ["stderr", "b"],
+      ["stdout", "c"],
+      ["stderr", "d"],
+    ] as const)
+      log.append(stream, Buffer.from(text));
     const cursor = log.cursor({ stdout: 0, stderr: 0 })!;
     const order: string[] = [];
     for (let piece = log.read(cursor); piece; piece = log.read(cursor)) order.push(`${piece.stream} ${piece.data.toString()}`);

@@ -36,7 +36,8 @@ export class SessionRegistry {
   /** Takes an id for a session to come. Throws `RefusedError` `exists` or `busy`. */
   reserve(id: string): void {
     if (this.#sessions.has(id)) throw new RefusedError("exists", `session ${id} exists already`);
-    if (this.#sessions.size >= GUEST_LIMITS.sessionsMax) throw new RefusedError("busy", `${GUEST_LIMITS.sessionsMax} sessions are held: delete ended ones first`);
+    if (this.#sessions.size >= GUEST_LIMITS.sessionsMax)
+      throw new RefusedError("busy", `${GUEST_LIMITS.sessionsMax} sessions are held: delete ended ones first`);
     this.#sessions.set(id, undefined);
   }
 

@@ -56,7 +56,10 @@ export class Session {
     this.pid = command.innerPid;
     this.#command = command;
     this.#processes = processes;
-    this.#input = new InputPipe(command.stdin, { isTerminal: start.tty !== null, onTaken: () => this.#reader?.inputTaken(this.#input.taken) });
+    this.#input = new InputPipe(command.stdin, {
+      isTerminal: start.tty !== null,
+      onTaken: () => this.#reader?.inputTaken(this.#input.taken),
+    });
     this.#follow("stdout", command.stdout);
     if (command.stderr) this.#follow("stderr", command.stderr);
     command.ended

@@ -3,14 +3,30 @@ import { describe, expect, test } from "vitest";
 import { BUSYBOX_SHELL, LaunchError, planLaunch } from "./launch.ts";
 import type { User } from "./user.ts";
 
-const user: User = { name: "sprite", uid: 1001, gid: 1001, groups: [1001], home: "/home/sprite", shell: "/bin/bash", variables: { LANG: "de_DE.UTF-8", A: "image" } };
+const user: User = {
+  name: "sprite",
+  uid: 1001,
+  gid: 1001,
+  groups: [1001],
+  home: "/home/sprite",
+  shell: "/bin/bash",
+  variables: { LANG: "de_DE.UTF-8", A: "image" },
+};
 const plan = (start: Partial<Parameters<typeof planLaunch>[0]["start"]>, terminal?: string) =>
-  planLaunch({ start: { argv: ["true"], env: {}, dir: null, tty: null, stdin: false, ...start }, user, environment: { A: "sprite", B: "sprite" }, terminal, shell: BUSYBOX_SHELL });
+  planLaunch({
+    start: { argv: ["true"], env: {}, dir: null, tty: null, stdin: false, ...start },
+    user,
+    environment: { A: "sprite", B: "sprite" },
+    terminal,
+    shell: BUSYBOX_SHELL,
+  });
 
 describe("planLaunch", () => {
   test("[SESS-7] variables add up: defaults, the image's, the sprite's, the command's", () => {
     const { env } = plan({ env: { B: "command", HOME: "/elsewhere" } });
-    expect(env).toEqual(expect.arrayContaining(["HOME=/elsewhere", "USER=sprite", "A=sprite", "B=command", "LANG=de_DE.UTF-8", "SHELL=/bin/bash"]));
+    expect(env).toEqual(
+      expect.arrayContaining(["HOME=/elsewhere", "USER=sprite", "A=sprite", "B=command", "LANG=de_DE.UTF-8", "SHELL=/bin/bash"]),
+    );
     expect(env.find((word) => word.startsWith("TERM="))).toBeUndefined();
     expect(plan({}, "/dev/pts/3").env).toContain("TERM=xterm-256color");
   });

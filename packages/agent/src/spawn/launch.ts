@@ -121,5 +121,6 @@ function isShellSafe(name: string): boolean {
 
 function requirePassable(word: string, what: string): void {
   if (word.includes("\0")) throw new LaunchError(`${what} holds a zero byte, which no program can be given`);
-  if (Buffer.byteLength(word) >= ARGUMENT_BYTES_MAX) throw new LaunchError(`${what} is longer than 128 KiB, the most Linux passes to a program`);
+  if (Buffer.byteLength(word) >= ARGUMENT_BYTES_MAX)
+    throw new LaunchError(`${what} is longer than 128 KiB, the most Linux passes to a program`);
 }

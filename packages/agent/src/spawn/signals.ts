@@ -1,7 +1,9 @@
 /** Names and numbers of signals. Names come without `SIG`. */
 import os from "node:os";
 
-const BY_NAME = new Map<string, number>(Object.entries(os.constants.signals).map(([name, number]) => [name.replace(/^SIG/, ""), number as number]));
+const BY_NAME = new Map<string, number>(
+  Object.entries(os.constants.signals).map(([name, number]) => [name.replace(/^SIG/, ""), number as number]),
+);
 const BY_NUMBER = new Map<number, string>();
 for (const [name, number] of BY_NAME) if (!BY_NUMBER.has(number)) BY_NUMBER.set(number, name);
 

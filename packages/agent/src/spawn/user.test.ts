@@ -10,7 +10,15 @@ const find = (passwd: string, group: string) => findUser("sprite", { passwd, gro
 
 describe("findUser", () => {
   test("[SESS-7] finds ids, groups, home and shell", () => {
-    expect(find(PASSWD, GROUP)).toEqual({ name: "sprite", uid: 1001, gid: 1002, groups: [1002, 27, 999], home: "/home/sprite", shell: "/bin/zsh", variables: {} });
+    expect(find(PASSWD, GROUP)).toEqual({
+      name: "sprite",
+      uid: 1001,
+      gid: 1002,
+      groups: [1002, 27, 999],
+      home: "/home/sprite",
+      shell: "/bin/zsh",
+      variables: {},
+    });
   });
 
   test("an unusable line counts as no such user, an unusable home as the root directory", () => {

@@ -7,7 +7,10 @@ export async function imageSource(images: ImageStore, name: string, storageGb: n
   const shown = JSON.stringify(name);
   try {
     const image = await images.find(name);
-    if (!image) throw new ApiError("image_unknown", `there is no image ${shown}; \`sprited image list\` shows what there is`, { details: { field: "image" } });
+    if (!image)
+      throw new ApiError("image_unknown", `there is no image ${shown}; \`sprited image list\` shows what there is`, {
+        details: { field: "image" },
+      });
     return { image, path: await images.disk(image, storageGb) };
   } catch (error) {
     if (!(error instanceof DiskError) || error.code !== "disk_damaged") throw error;
