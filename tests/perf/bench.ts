@@ -36,7 +36,8 @@ export async function openBench(options: { rounds: number; say: (line: string) =
   const { stdout } = await execRaw(daemon, name, { cmd: ["cat", "/proc/cmdline"] });
   const [pid] = await daemon.vmPids();
   if (pid === undefined) throw new Error("the template sprite has no VM");
-  const template = await readTemplate(pid);
+  const [incarnation = ""] = await fs.readdir(daemon.home.layout.run);
+  const template = await readTemplate(pid, path.join(daemon.home.layout.run, incarnation, "vm.json"));
   const { digest, image } = await imageOf(daemon);
   await deleteSprite(daemon, name);
   const rawDirectory = path.join(daemon.home.layout.root, "raw");

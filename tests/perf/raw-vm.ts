@@ -12,10 +12,14 @@ import { ignore, run, Scope, waitFor, withDeadline } from "@sprited/base";
 import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "@sprited/daemon";
 import { GUEST_GENERATION, MANAGEMENT_NETWORK, USER_NETWORK } from "@sprited/protocol/guest";
 import { type NetworkSlot, openNetworkSlots, type OpenNetworkSlots } from "@sprited/vmm";
+import { z } from "zod";
 
 const START_TIMEOUT_MS = 120_000;
 /** Where device state begins in its file; the bytes before it are the product's own header. */
 const STATE_OFFSET = 4096;
+
+/** First descriptor of a VM's files. */
+const FILES_FROM = 3;
 
 /** What a running VM was started with. */
 export interface VmTemplate {
@@ -28,30 +32,28 @@ export interface VmTemplate {
   stateFd: number;
 }
 
-/** Reads argv and open files of a VM process. */
-export async function readTemplate(pid: number): Promise<VmTemplate> {
+const vmRecord = z.object({
+  spec: z.object({
+    disks: z.array(z.object({ path: z.string(), readOnly: z.boolean() })),
+    memory: z.object({ snapshot: z.object({ ramPath: z.string(), statePath: z.string() }) }),
+  }),
+});
+
+/** argv of a VM process, and its files in the order in which it got them open, from its own record. */
+export async function readTemplate(pid: number, recordPath: string): Promise<VmTemplate> {
   const [program = "", ...args] = (await fs.readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
-  const numbers = args.flatMap((arg) =>
-    [...arg.matchAll(/\bfd=(\d+),set=|mem-path=\/proc\/self\/fd\/(\d+)/g)].map((match) => Number(match[1] ?? match[2])),
-  );
-  const files: VmTemplate["files"] = [];
-  for (const fd of [...new Set(numbers)].sort((a, b) => a - b)) {
-    const target = await fs.readlink(`/proc/${pid}/fd/${fd}`);
-    const mode = Number.parseInt(/^flags:\s+(\d+)/m.exec(await fs.readFile(`/proc/${pid}/fdinfo/${fd}`, "utf8"))?.[1] ?? "0", 8);
-    files.push({ fd, path: target, flags: (mode & 3) === 0 ? "r" : "r+" });
-  }
-  const of = (test: (file: VmTemplate["files"][number]) => boolean, what: string): number => {
-    const file = files.find(test);
-    if (!file) throw new Error(`the VM has no ${what} among ${files.map((each) => each.path).join(", ")}`);
-    return file.fd;
-  };
-  return {
-    program,
-    args,
-    files,
-    diskFd: of((file) => file.flags === "r+", "disk"),
-    stateFd: of((file) => path.basename(file.path) === "state", "device state"),
-  };
+  const { disks, memory } = vmRecord.parse(JSON.parse(await fs.readFile(recordPath, "utf8"))).spec;
+  const paths = [
+    ...disks.map((disk) => ({ path: disk.path, flags: disk.readOnly ? ("r" as const) : ("r+" as const) })),
+    { path: memory.snapshot.ramPath, flags: "r" as const },
+    { path: memory.snapshot.statePath, flags: "r" as const },
+    ...(args.some((arg) => arg.startsWith("kvm,")) ? [{ path: "/dev/kvm", flags: "r+" as const }] : []),
+  ];
+  const files = paths.map((file, index) => ({ ...file, fd: FILES_FROM + index }));
+  const fdOf = (file: string): number => files.find((each) => each.path === file)?.fd ?? -1;
+  const disk = disks.find((each) => !each.readOnly);
+  if (!disk) throw new Error("the VM has no disk of its own");
+  return { program, args, files, diskFd: fdOf(disk.path), stateFd: fdOf(memory.snapshot.statePath) };
 }
 
 /** Network places for raw VMs, in a range of their own. */
