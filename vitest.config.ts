@@ -8,6 +8,7 @@ const VM_TIMEOUT_MS = 300_000;
 
 const REAL_VMS = "**/*.vm.test.ts";
 /** Runs for many minutes of emulation; on request: SPRITED_TEST_SLOW=1. */
+// oxlint-disable-next-line house/no-process-env -- the test runner has no other configuration
 const SLOW = process.env["SPRITED_TEST_SLOW"] === "1" ? [] : ["tests/integration/guest.vm.test.ts"];
 const withVms = { fileParallelism: false, testTimeout: VM_TIMEOUT_MS, hookTimeout: VM_TIMEOUT_MS };
 
