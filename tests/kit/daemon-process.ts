@@ -9,10 +9,11 @@ import fs from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
 import { ignore, waitFor } from "@sprited/base";
+import { sweepAbandonedHomes } from "./abandoned-homes.ts";
 import { findFreeRange } from "./free-range.ts";
 import { ask } from "./http.ts";
 import { expectNoTraces, hostTraces, sweepHost, vmPidsOf } from "./host-traces.ts";
-import { cloneHome, preparedAccelerator, TEST_IMAGE, type TestHome } from "./prepared-home.ts";
+import { cloneHome, preparedAccelerator, preparedStorageGb, TEST_IMAGE, type TestHome } from "./prepared-home.ts";
 import { sdkOf, type Target } from "./target.ts";
 
 const REPOSITORY = path.resolve(import.meta.dirname, "..", "..");
@@ -61,11 +62,13 @@ export class DaemonProcess implements Target, AsyncDisposable {
   }
 
   static async open(options: DaemonOptions = {}): Promise<DaemonProcess> {
+    await sweepAbandonedHomes();
     const home = options.home ?? (await cloneHome());
-    const accelerator = await preparedAccelerator();
+    const [accelerator, storageGb] = [await preparedAccelerator(), await preparedStorageGb()];
     const daemon = new DaemonProcess(home, await freePort(), {
       ...(await networkOf(home.id)),
       ...(accelerator === undefined ? {} : { SPRITED_VMM_ACCELERATOR: accelerator }),
+      ...(storageGb === undefined ? {} : { SPRITED_SPRITE_STORAGE_GB: String(storageGb) }),
       ...options.environment,
     });
     try {

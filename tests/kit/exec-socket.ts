@@ -10,6 +10,9 @@ import type { Target } from "./target.ts";
 /** Longest wait for a handshake, ms; waking a sprite is part of it. */
 const HANDSHAKE_TIMEOUT_MS = 120_000;
 
+/** Input of `execRaw` in one message, bytes; servers take at least 16 MiB. */
+const INPUT_MESSAGE_BYTES = 8 * 1024 * 1024;
+
 export type Message = { kind: "text"; text: string } | { kind: "binary"; data: Buffer };
 
 /** A handshake that was answered with something else than 101. */
@@ -182,7 +185,8 @@ export async function execRaw(
 ): Promise<{ code: number | undefined; stdout: Buffer; stderr: Buffer; closeCode: number }> {
   const exec = await ExecSocket.open(target, name, { ...query, stdin: input === undefined ? "false" : "true" });
   if (input !== undefined) {
-    exec.sendInput(input);
+    const bytes = Buffer.from(input as Uint8Array);
+    for (let at = 0; at < bytes.length; at += INPUT_MESSAGE_BYTES) exec.sendInput(bytes.subarray(at, at + INPUT_MESSAGE_BYTES));
     exec.sendInputEnd();
   }
   const closeCode = await exec.end();

@@ -9,12 +9,15 @@ import { run, waitFor } from "@sprited/base";
 import { expect } from "vitest";
 import type { TestHome } from "./prepared-home.ts";
 
+/** What is needed to know a home's things. */
+type KnownHome = Pick<TestHome, "layout" | "id">;
+
 /** How long things may take to vanish after they were given back, ms. */
 const VANISH_TIMEOUT_MS = 15_000;
 const CGROUP_ROOT = "/sys/fs/cgroup";
 
 /** One line per trace, `kind: what`. */
-export async function hostTraces(home: TestHome): Promise<string[]> {
+export async function hostTraces(home: KnownHome): Promise<string[]> {
   const { layout, id } = home;
   const found = await Promise.all([
     processes(layout.root),
@@ -33,7 +36,7 @@ export async function hostTraces(home: TestHome): Promise<string[]> {
 }
 
 /** Fails unless everything on the host that belongs to `home` is also in `allowed`. */
-export async function expectNoTraces(home: TestHome, allowed: readonly string[] = []): Promise<void> {
+export async function expectNoTraces(home: KnownHome, allowed: readonly string[] = []): Promise<void> {
   const extra = async (): Promise<string[]> => (await hostTraces(home)).filter((trace) => !allowed.includes(trace));
   await waitFor("traces to vanish", { timeoutMs: VANISH_TIMEOUT_MS, everyMs: 200 }, async () => (await extra()).length === 0).catch(
     () => {},
@@ -55,13 +58,13 @@ export async function pidsOf(root: string): Promise<{ pid: number; command: stri
 }
 
 /** Ids of the VM processes of a home: those that hold a file below its `run` directory on their command line. */
-export async function vmPidsOf(home: TestHome): Promise<number[]> {
+export async function vmPidsOf(home: KnownHome): Promise<number[]> {
   const all = await pidsOf(home.layout.root);
   return all.filter(({ command }) => /qemu-system/.test(command.split(" ")[0] ?? "")).map(({ pid }) => pid);
 }
 
 /** Ends and removes whatever a failed test left; never fails. */
-export async function sweepHost(home: TestHome): Promise<void> {
+export async function sweepHost(home: KnownHome): Promise<void> {
   for (const { pid } of await pidsOf(home.layout.root)) {
     try {
       process.kill(pid, "SIGKILL");

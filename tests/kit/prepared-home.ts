@@ -12,25 +12,32 @@ import { ignore, run } from "@sprited/base";
 import { type HomeLayout, homeLayout } from "@sprited/disk";
 
 /** Directory of all test homes, below the prepared pool. */
-const TEST_HOMES = "tests";
+export const TEST_HOMES = "tests";
 /** Boot snapshots that earlier test homes made, for the next ones. */
 const BOOT_CACHE = "boot-cache";
 /** System images inside the pool, where cloning them is free. */
 const SYSTEM_CACHE = "system-";
+/** Which test process a home belongs to. */
+export const OWNER_FILE = "owner";
 /** Age of a copy that no run can still be cloning, ms. */
 const OLD_AFTER_MS = 3_600_000;
 /** Image that test sprites are made of. */
 export const TEST_IMAGE = "minimal";
 
+/** Where a prepared home is looked for when nothing names one: that of `npm test`, that of a plain daemon. */
+const USUAL_HOMES = ["/var/tmp/sprited-test", "/var/lib/sprited"];
+
 /** The prepared home, or one sentence on why there is none. */
 export function findPreparedHome(): { layout: HomeLayout } | { missing: string } {
-  const root = path.resolve(process.env["SPRITED_TEST_HOME"] ?? process.env["SPRITED_HOME"] ?? "/var/lib/sprited");
-  const layout = homeLayout(root);
-  if (!existsSync(layout.runtime)) return { missing: `no prepared home at ${root} (set SPRITED_TEST_HOME to a home whose set-up is done)` };
-  if (!existsSync(layout.images) || readdirSync(layout.images).length === 0) {
-    return { missing: `the prepared home at ${root} has no images (its pool may not be mounted)` };
+  const named = process.env["SPRITED_TEST_HOME"] ?? process.env["SPRITED_HOME"];
+  const reasons: string[] = [];
+  for (const root of named === undefined ? USUAL_HOMES : [path.resolve(named)]) {
+    const layout = homeLayout(root);
+    if (!existsSync(path.join(layout.runtime, "system", "current"))) reasons.push(`no prepared home at ${root}`);
+    else if (!existsSync(layout.images) || readdirSync(layout.images).length === 0) reasons.push(`the home at ${root} has no images (its pool may not be mounted)`);
+    else return { layout };
   }
-  return { layout };
+  return { missing: `${reasons.join("; ")}; set SPRITED_TEST_HOME to a home whose set-up is done` };
 }
 
 /** A home of one test file. */
@@ -42,11 +49,23 @@ export interface TestHome {
   remove(): Promise<void>;
 }
 
+/** Names a process for as long as the host runs; empty when it is gone. */
+export async function processIdentity(pid: number): Promise<string> {
+  const stat = await fs.readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  const startTicks = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  return startTicks === undefined ? "" : `${pid} ${startTicks}`;
+}
+
+/** A home by its directory. */
+export function describeHome(root: string): Omit<TestHome, "remove"> {
+  return { layout: homeLayout(root), id: createHash("sha256").update(root).digest("hex").slice(0, 8) };
+}
+
 /** Makes a home of its own that shares what the prepared one has built. */
 export async function cloneHome(options: { withImages?: boolean } = {}): Promise<TestHome> {
-  const prepared = findPreparedHome();
-  if ("missing" in prepared) throw new Error(prepared.missing);
-  const source = prepared.layout;
+  const found = findPreparedHome();
+  if ("missing" in found) throw new Error(found.missing);
+  const source = found.layout;
   const shelf = path.join(source.pool, TEST_HOMES);
   const cache = path.join(shelf, BOOT_CACHE);
   await fs.mkdir(cache, { recursive: true, mode: 0o711 });
@@ -54,17 +73,34 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   const layout = homeLayout(path.join(shelf, randomBytes(3).toString("hex")));
   for (const directory of [layout.root, layout.pool, layout.images, layout.bootSnapshots])
     await fs.mkdir(directory, { recursive: true, mode: 0o711 });
+  await fs.writeFile(path.join(layout.root, OWNER_FILE), await processIdentity(process.pid));
   await cloneRuntime(source, shelf, layout.runtime);
   if (options.withImages !== false) await reflinkInto(source.images, layout.images, await imageDirectories(source.images));
-  await reflinkInto(cache, layout.bootSnapshots, await fs.readdir(cache));
+  const cached = await fs.readdir(cache);
+  const prepared = await fs.readdir(source.bootSnapshots).catch(() => []);
+  await reflinkInto(cache, layout.bootSnapshots, cached);
+  await reflinkInto(source.bootSnapshots, layout.bootSnapshots, prepared.filter((name) => !cached.includes(name)));
   return {
-    layout,
-    id: createHash("sha256").update(layout.root).digest("hex").slice(0, 8),
+    ...describeHome(layout.root),
     remove: async () => {
       await keepBootSnapshots(layout.bootSnapshots, cache);
       await fs.rm(layout.root, { recursive: true, force: true });
     },
   };
+}
+
+/** Size in GB that the prepared image was made for; undefined when it has none yet. */
+export async function preparedStorageGb(): Promise<number | undefined> {
+  const found = findPreparedHome();
+  if ("missing" in found) return undefined;
+  const sizes: number[] = [];
+  for (const name of await imageDirectories(found.layout.images)) {
+    for (const file of await fs.readdir(path.join(found.layout.images, name))) {
+      const size = /^image-(\d+)g\.raw$/.exec(file)?.[1];
+      if (size !== undefined) sizes.push(Number(size));
+    }
+  }
+  return sizes.length === 0 ? undefined : Math.min(...sizes);
 }
 
 /** The accelerator that the prepared home's set-up found; undefined when it has not looked. */

@@ -4,7 +4,7 @@ import path from "node:path";
 import { run, Scope } from "@sprited/base";
 import type { OpenNetworkSlots } from "@sprited/vmm";
 import { DaemonProcess } from "../kit/daemon-process.ts";
-import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
+import { execRaw, ExecSocket, RefusedError } from "../kit/exec-socket.ts";
 import { findFreeRange } from "../kit/free-range.ts";
 import { ask } from "../kit/http.ts";
 import { createSprite } from "../kit/tenants.ts";
@@ -69,6 +69,20 @@ export async function createAndEcho(daemon: DaemonProcess, name: string): Promis
   const exec = await ExecSocket.open(daemon, name, { cmd: ["echo", "hello"], stdin: "false" });
   await exec.until("the answer", () => exec.stream(1).length > 0);
   void exec.end().catch(() => {}); // what follows the answer is not measured
+}
+
+/** The same for a client that asks again when a wake takes longer than one request waits; says how often it had to. */
+export async function createAndEchoPatiently(daemon: DaemonProcess, name: string): Promise<number> {
+  await createSprite(daemon, name);
+  for (let refusals = 0; ; refusals += 1) {
+    try {
+      const result = await execRaw(daemon, name, { cmd: ["echo", "hello"] });
+      if (result.stdout.toString() !== "hello\n") throw new Error(`${name} answered ${JSON.stringify(result.stdout.toString())}`);
+      return refusals;
+    } catch (error) {
+      if (!(error instanceof RefusedError) || error.status !== 504 || refusals >= 5) throw error;
+    }
+  }
 }
 
 export async function deleteSprite(daemon: DaemonProcess, name: string): Promise<void> {
