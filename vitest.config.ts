@@ -19,7 +19,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["packages/*/src/**/*.test.ts", "tools/**/*.test.ts", "lint/**/*.test.ts", "tests/kit/**/*.test.ts"],
+          include: ["packages/*/src/**/*.test.ts", "tools/**/*.test.ts", "lint/**/*.test.ts", "tests/{kit,perf}/**/*.test.ts"],
           exclude: [REAL_VMS, "**/contract/**"],
           testTimeout: 20_000,
         },
