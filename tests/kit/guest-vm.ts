@@ -11,6 +11,7 @@ import { findQemu, loadSystem } from "@sprited/disk";
 import { BOOT_PORT, LINK_PORT, MANAGEMENT_NETWORK, USER_NETWORK } from "@sprited/protocol/guest";
 import { type MemorySnapshot, type NetworkSlot, openNetworkSlots, openQemuDriver, type VmmDriver, type VmProcess } from "@sprited/vmm";
 import { bootstrapFor, newKey } from "./bare-guest.ts";
+import { findFreeRange } from "./free-range.ts";
 import { cloneHome, type TestHome } from "./prepared-home.ts";
 
 /** A boot under emulation on a busy host, ms. */
@@ -74,6 +75,7 @@ export class GuestVm implements AsyncDisposable {
         home: layout.root,
         layout: { management: MANAGEMENT_NETWORK, user: USER_NETWORK },
         spare: 0,
+        subnet: await findFreeRange(process.pid),
         log: silentLogger,
       });
       scope.defer("network slots", () => slots.close());

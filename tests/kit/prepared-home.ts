@@ -34,7 +34,8 @@ export function findPreparedHome(): { layout: HomeLayout } | { missing: string }
   for (const root of named === undefined ? USUAL_HOMES : [path.resolve(named)]) {
     const layout = homeLayout(root);
     if (!existsSync(path.join(layout.runtime, "system", "current"))) reasons.push(`no prepared home at ${root}`);
-    else if (!existsSync(layout.images) || readdirSync(layout.images).length === 0) reasons.push(`the home at ${root} has no images (its pool may not be mounted)`);
+    else if (!existsSync(layout.images) || readdirSync(layout.images).length === 0)
+      reasons.push(`the home at ${root} has no images (its pool may not be mounted)`);
     else return { layout };
   }
   return { missing: `${reasons.join("; ")}; set SPRITED_TEST_HOME to a home whose set-up is done` };
@@ -79,7 +80,11 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
   const cached = await fs.readdir(cache);
   const prepared = await fs.readdir(source.bootSnapshots).catch(() => []);
   await reflinkInto(cache, layout.bootSnapshots, cached);
-  await reflinkInto(source.bootSnapshots, layout.bootSnapshots, prepared.filter((name) => !cached.includes(name)));
+  await reflinkInto(
+    source.bootSnapshots,
+    layout.bootSnapshots,
+    prepared.filter((name) => !cached.includes(name)),
+  );
   return {
     ...describeHome(layout.root),
     remove: async () => {

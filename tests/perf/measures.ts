@@ -136,7 +136,10 @@ async function measureBurst(bench: Bench): Promise<Figure[]> {
       product: samplesOf(values.product),
       baseline: { what: `${AT_ONCE} raw QEMUs doing the same`, samples: samplesOf(values.raw) },
       target: { kind: "ratio_max", value: 1.3 },
-      note: refusals === 0 ? "every request was answered at its first asking." : `${refusals} requests waited longer than the server allows and asked again.`,
+      note:
+        refusals === 0
+          ? "every request was answered at its first asking."
+          : `${refusals} requests waited longer than the server allows and asked again.`,
     },
   ];
 }
