@@ -29,6 +29,8 @@ export class BootProtocol {
   readonly #options: BootOptions;
   readonly #port: BootPort;
   #isBootstrapped = false;
+  /** Whether everything is prepared: a probe may have waited in the port since before the agent began. */
+  #isIdle = false;
   #isAnnouncing = false;
 
   constructor(options: BootOptions) {
@@ -36,10 +38,15 @@ export class BootProtocol {
     this.#port = new BootPort(options.port, (request) => this.#handle(request));
   }
 
-  /** Tells the host that this VM may be snapshot now. */
+  /** Tells the host that this VM may be snapshot now; probes are answered from here on. */
   announceIdle(): void {
+    this.#isIdle = true;
+    this.#answerIdle();
+  }
+
+  #answerIdle(): void {
     // Probes pile up while the guest boots; one answer is enough for all that were waiting.
-    if (this.#isBootstrapped || this.#isAnnouncing) return;
+    if (!this.#isIdle || this.#isBootstrapped || this.#isAnnouncing) return;
     this.#isAnnouncing = true;
     this.#port.send({ type: "idle", generation: GUEST_GENERATION, agent_version: this.#options.agentVersion }, () => {
       this.#isAnnouncing = false;
@@ -49,7 +56,7 @@ export class BootProtocol {
   #handle(request: BootRequest): void {
     switch (request.type) {
       case "probe":
-        this.announceIdle();
+        this.#answerIdle();
         return;
       case "link":
         this.#options.serialLink?.begin(request.nonce);

@@ -9,16 +9,16 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
-import { Duplex } from "node:stream";
 import { ignore, Scope, withDeadline } from "@sprited/base";
 import { type Bootstrap, GUEST_GENERATION } from "@sprited/protocol/guest";
 import { composeAgent } from "../compose.ts";
-import { DISK_MOUNT } from "../inner/disk.ts";
+import { DISK_MOUNT, findDisk, mountDisk } from "../inner/disk.ts";
 import { InnerEnvironment } from "../inner/environment.ts";
 import type { ProcessTable } from "../spawn/process-table.ts";
 import { say } from "../sys/console.ts";
-import { mount, MS } from "../sys/libc.ts";
+import { mount, MS, pipe } from "../sys/libc.ts";
 import { virtualMachine } from "../sys/machine.ts";
+import { VirtioPort } from "../sys/virtio-port.ts";
 import { RehearsalClient } from "./client.ts";
 
 const TIMEOUT_MS = 120_000;
@@ -40,13 +40,14 @@ async function play(processes: ProcessTable): Promise<void> {
   const environment = new InnerEnvironment(processes, { mount: mountStandIn });
   await environment.prepare();
   scope.defer("inner environment", () => environment.stop(0));
-  const [agentBoot, hostBoot] = duplexPair();
+  const stand = openStandInPort();
+  scope.defer("boot port", () => stand.close());
   const { boot, links, sessions } = composeAgent({
     processes,
     enclosure: environment.enclosure,
     environment,
     machine: virtualMachine,
-    bootPort: agentBoot,
+    bootPort: stand.port,
     linkPort: undefined,
   });
   boot.announceIdle();
@@ -64,8 +65,7 @@ async function play(processes: ProcessTable): Promise<void> {
   const client = new RehearsalClient(socket);
   scope.defer("client", () => client.close());
   const greeted = client.hello(bootstrap.incarnation, Buffer.from(bootstrap.key, "base64"));
-  hostBoot.resume();
-  hostBoot.write(`${JSON.stringify(bootstrap)}\n`);
+  stand.write(`${JSON.stringify({ type: "probe" })}\n${JSON.stringify(bootstrap)}\n`);
   await greeted;
   for (let round = 0; round < ROUNDS; round += 1) {
     await client.run(String(2 * round + 1), { argv: [BUSYBOX, "cat"], tty: null, stdin: true }, "input");
@@ -77,6 +77,14 @@ async function play(processes: ProcessTable): Promise<void> {
 /** A root in memory with just enough to be entered. */
 async function mountStandIn(): Promise<undefined> {
   fs.mkdirSync(DISK_MOUNT, { recursive: true });
+  const standIn = path.join(path.dirname(DISK_MOUNT), "no-disk");
+  fs.writeFileSync(standIn, Buffer.alloc(4096));
+  await mountDisk(standIn, () => Promise.reject(new Error("not a disk"))).catch(ignore("that it is tried is what matters"));
+  try {
+    findDisk("rehearsal");
+  } catch {
+    // There is none; what mattered was to look.
+  }
   mount({ source: "rehearsal", target: DISK_MOUNT, type: "tmpfs", flags: MS.NODEV, data: "size=1m" });
   fs.mkdirSync(path.join(DISK_MOUNT, "etc"));
   fs.mkdirSync(path.join(DISK_MOUNT, "home"));
@@ -98,16 +106,20 @@ function standInBootstrap(): Bootstrap {
   };
 }
 
-function duplexPair(): [Duplex, Duplex] {
-  const make = (other: () => Duplex): Duplex =>
-    new Duplex({
-      read() {},
-      write(chunk: Buffer, _encoding, done) {
-        other().push(chunk);
-        done();
-      },
-    });
-  const a: Duplex = make(() => b);
-  const b: Duplex = make(() => a);
-  return [a, b];
+/**
+ * A pipe in the place of the boot port: it raises the same signal. What the agent writes comes
+ * back to it and is dropped as no request.
+ */
+function openStandInPort(): { port: VirtioPort; write(text: string): void; close(): void } {
+  const { readFd, writeFd } = pipe();
+  const port = new VirtioPort(`/proc/self/fd/${readFd}`);
+  return {
+    port,
+    write: (text) => void fs.writeSync(writeFd, text),
+    close: () => {
+      port.destroy();
+      fs.closeSync(readFd);
+      fs.closeSync(writeFd);
+    },
+  };
 }

@@ -11,8 +11,10 @@ import type { DiskPool, ImageStore } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
+import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { SpriteDriver } from "./driver.ts";
+import { type GuestLife, lifeOfMachine } from "./life.ts";
 import { imageSource } from "./image-source.ts";
 import type { SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
@@ -67,6 +69,8 @@ export interface Entry {
 type Listener = (view: SpriteView, change: "changed" | "deleted") => void;
 
 export class SpriteRegistry implements Sprites {
+  /** What keeps each sprite awake; features take their holds here. */
+  readonly activities = new Activities({ nowMs: Date.now });
   readonly #options: RegistryOptions;
   readonly #index = new SpriteIndex();
   readonly #listeners = new Set<Listener>();
@@ -203,6 +207,11 @@ export class SpriteRegistry implements Sprites {
     const entry = this.#index.byId(spriteId);
     if (!entry) throw new ApiError("sprite_not_found", "sprite not found");
     return await entry.driver.wake(options);
+  }
+
+  /** The sprite's life, after waking it if need be. */
+  async wakeLife(spriteId: string, options: { signal?: AbortSignal | undefined } = {}): Promise<GuestLife> {
+    return lifeOfMachine(await this.wakeMachine(spriteId, { signal: options.signal }));
   }
 
   /** Lets go of every machine; VMs run on. */
