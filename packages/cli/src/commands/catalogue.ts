@@ -1,5 +1,9 @@
 /**
  * All commands: names, one line each, and how to load the module of one. Nothing here loads any.
+ *
+ * A new command is an entry here, in the group of what people want to do, and a module that exports
+ * `build`, made of `newCommand` (help, flags, errors) and `completes` (what its arguments are, for
+ * completion in shells). Its help must fit 80 columns and show examples; `commands.test.ts` checks.
  */
 import type { GlobalFlags } from "../args/command-line.ts";
 
@@ -44,21 +48,22 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
     ],
   ],
   [
-    "Work in a sprite",
+    "Run commands",
     [
       entry("exec, x -- cmd…", "run a command", () => import("./exec.ts")),
       entry("console, c", "open a shell; Ctrl-\\ leaves it running", () => import("./console.ts")),
       entry("attach [id]", "go back to a session that was left", () => import("./attach.ts")),
-      entry("api <path>", "call the API with curl", () => import("./api.ts")),
     ],
   ],
+  ["Files and ports", []],
   [
-    "Account",
+    "Account and tools",
     [
       entry("login [api-url]", "store a token for a server", () => import("./login.ts")),
       entry("logout", "remove all settings", () => import("./logout.ts")),
       entry("org, orgs, organizations, o auth|list|logout", "tokens of organizations", () => import("./org.ts")),
       entry("auth setup", "store a token without questions", () => import("./auth.ts")),
+      entry("api <path>", "call the API with curl", () => import("./api.ts")),
     ],
   ],
 ]);

@@ -11,11 +11,31 @@ export const SPRITE_FLAG = "-s, --sprite <name>";
 export const SPRITE_HELP = "the sprite; else the one of .sprite here";
 export const JSON_FLAG = "--json";
 
+/** What a word on the command line can be, for completion in shells. */
+export type WordKind = "sprite" | "session" | "job" | "organization" | "shell" | "command" | "file" | "text";
+
+const WORD_KINDS = new WeakMap<object, readonly WordKind[]>();
+
+/**
+ * Says what the arguments of `command` are, in their order, so that shells can complete them; the
+ * last kind also holds for what follows. Without it nothing is offered. `-s` and `-o` need nothing.
+ */
+export function completes<C extends object>(command: C, ...kinds: readonly WordKind[]): C {
+  WORD_KINDS.set(command, kinds);
+  return command;
+}
+
+/** What `completes` said; `[]` when it was not called. */
+export function wordKinds(command: object): readonly WordKind[] {
+  return WORD_KINDS.get(command) ?? [];
+}
+
 /** A command that is shown as `sprite NAME`. `examples`: command lines with a comment each. */
 export function newCommand(name: string, summary: string, examples: readonly (readonly [line: string, what: string])[] = []) {
   const command = new Command(name)
     .description(summary)
     .helpOption("-h, --help", "show this help")
+    .helpCommand(false)
     .exitOverride()
     .configureOutput({
       writeErr: () => {},

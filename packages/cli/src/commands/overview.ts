@@ -6,15 +6,17 @@ import { CATALOGUE } from "./catalogue.ts";
 const LEFT_WIDTH = 24;
 
 export function overview(version: string, paint: Paint): string {
-  const groups = [...CATALOGUE].map(([title, entries]) =>
-    [
-      paint("bold", title),
-      ...entries.map(({ name, aliases, usage, summary }) => {
-        const short = [name, ...aliases.filter((alias) => alias.length <= 2)].join(", ");
-        return `  ${`${short} ${usage}`.trimEnd().padEnd(LEFT_WIDTH)}  ${summary}`;
-      }),
-    ].join("\n"),
-  );
+  const groups = [...CATALOGUE]
+    .filter(([, entries]) => entries.length > 0)
+    .map(([title, entries]) =>
+      [
+        paint("bold", title),
+        ...entries.map(({ name, aliases, usage, summary }) => {
+          const short = [name, ...aliases.filter((alias) => alias.length <= 2)].join(", ");
+          return `  ${`${short} ${usage}`.trimEnd().padEnd(LEFT_WIDTH)}  ${summary}`;
+        }),
+      ].join("\n"),
+    );
   return [
     `${paint("bold", "sprite")} ${version}: persistent Linux computers, each in its own virtual machine`,
     `Usage: sprite [-s SPRITE] [-o ORG] <command> …`,
