@@ -144,6 +144,7 @@ export function badRequests(target: () => Target): void {
       [{ environment: { "A=B": "x" } }, "environment_invalid"],
       [{ environment: { A: "x\0y" } }, "environment_invalid"],
       [{ environment: { A: "x".repeat(300_000) } }, "environment_invalid"],
+      [{ environment: { A: "x".repeat(61_440) } }, "environment_invalid"],
     ])("rules of labels and environment: %.60j", async (extra, code) => {
       expect(refusal(await create({ name: uniqueName("rule"), ...extra }))).toEqual([400, code]);
     });

@@ -50,9 +50,11 @@ describe("boot port", () => {
   test("[BOOT-4] a bootstrap that cannot be taken over is refused with its step", async () => {
     const guest = await start();
     await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ generation: 99 }), timeout)).rejects.toMatchObject({
-      code: "guest_refused",
+      code: "guest_refused_start",
     });
-    await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ key: "AAAA" }), timeout)).rejects.toMatchObject({ code: "guest_refused" });
+    await expect(bootstrapGuest(guest.carrier, guest.bootstrap({ key: "AAAA" }), timeout)).rejects.toMatchObject({
+      code: "guest_refused_start",
+    });
     await expect(openLink(guest.carrier, guest.key, { timeoutMs: 500 })).rejects.toMatchObject({ code: "guest_timeout" });
   });
 
@@ -75,7 +77,7 @@ describe("link", () => {
     const guest = await start();
     await bootstrapGuest(guest.carrier, guest.bootstrap(), timeout);
     await expect(openLink(guest.carrier, { incarnation: guest.key.incarnation, key: new Uint8Array(32) }, timeout)).rejects.toMatchObject({
-      code: "guest_refused",
+      code: "guest_refused_start",
     });
   });
 

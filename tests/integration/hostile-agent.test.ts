@@ -108,7 +108,7 @@ describe("boot port", () => {
         onBootstrap: (port, { incarnation }) =>
           void port.write(`${JSON.stringify({ type: "failed", incarnation, step: "clock\u001b[2J", message: "\u001b]0;owned\u0007" })}\n`),
       },
-      [400, 502, 503],
+      [503],
     ],
     ["the port closed", { onBootstrap: (port) => void port.destroy() }, [502, 503, 504]],
   ])("%s is a typed error within its time", async (_what, hostile, statuses) => {

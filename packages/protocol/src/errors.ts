@@ -85,6 +85,12 @@ export const ERRORS = {
     retry: "now",
     hint: "The machine answered nonsense and was cut off; restart the sprite if it happens again.",
   },
+  guest_refused_start: {
+    status: 503,
+    retry: "after",
+    hint: "The machine did not take over its identity and was ended; try again, the server's log has the step that failed.",
+  },
+  guest_failed: { status: 502, retry: "after", hint: "Try again; restart the sprite if it happens again." },
   guest_linux_failed: {
     status: 503,
     retry: "after",

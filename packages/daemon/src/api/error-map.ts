@@ -33,6 +33,9 @@ export const ERROR_MAP: Record<VmmErrorCode | DiskErrorCode | GuestFault, ErrorC
   guest_session_unknown: "session_not_found",
   guest_session_exists: "internal",
   guest_refused: "exec_invalid",
+  guest_refused_start: "guest_refused_start",
+  guest_busy: "busy",
+  guest_failed: "guest_failed",
 };
 
 /** What the public reads of a lower error. */
@@ -47,6 +50,9 @@ const PUBLIC_MESSAGES: Partial<Record<ErrorCode, string>> = {
   guest_unresponsive: "the sprite's machine did not answer in time",
   guest_protocol: "the sprite's machine answered nonsense and was cut off",
   guest_linux_failed: "the Linux on the sprite's disk did not come up",
+  guest_refused_start: "the sprite's machine did not take over its identity",
+  guest_failed: "the sprite's machine reported a fault of its own",
+  busy: "the sprite holds as many commands as it can",
   session_not_found: "the session is not known any more",
   exec_invalid: "the sprite refused the command as invalid",
 };

@@ -27,7 +27,7 @@ export interface WaitOptions {
 
 /**
  * Hands the agent its incarnation and key, and resolves when it confirmed clock and randomness
- * (BOOT-4). Throws `GuestError`: `guest_timeout`, `guest_refused` with the failed step,
+ * (BOOT-4). Throws `GuestError`: `guest_timeout`, `guest_refused_start` with the failed step as its cause,
  * `guest_link_lost` when the port closes.
  */
 export async function bootstrapGuest(carrier: BootCarrier, bootstrap: Bootstrap, options: WaitOptions): Promise<void> {
@@ -47,7 +47,7 @@ export async function bootstrapGuest(carrier: BootCarrier, bootstrap: Bootstrap,
       }
       if (reply.incarnation !== bootstrap.incarnation) continue;
       if (reply.type === "bootstrapped") return;
-      throw new GuestError("guest_refused", "the guest's agent could not take over its identity", {
+      throw new GuestError("guest_refused_start", "the guest's agent could not take over its identity", {
         cause: new Error(`step ${reply.step}: ${reply.message}`),
       });
     }

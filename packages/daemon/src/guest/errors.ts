@@ -13,7 +13,13 @@ export type GuestFault =
   /** The session exists already. */
   | "guest_session_exists"
   /** The agent refused the request as wrong. */
-  | "guest_refused";
+  | "guest_refused"
+  /** The agent did not take over its identity, or does not know the key of this run. */
+  | "guest_refused_start"
+  /** The agent holds as much as it can. */
+  | "guest_busy"
+  /** The agent reports a fault of its own. */
+  | "guest_failed";
 
 export class GuestError extends Error {
   override readonly name = "GuestError";

@@ -317,7 +317,7 @@ describe("boot port", () => {
     const failed = await listen((socket) =>
       socket.write(`${JSON.stringify({ type: "failed", incarnation: key.incarnation, step: "clock", message: "no" })}\n`),
     );
-    await expect(bootstrapGuest(failed, bootstrap, { timeoutMs: 3000 })).rejects.toMatchObject({ code: "guest_refused" });
+    await expect(bootstrapGuest(failed, bootstrap, { timeoutMs: 3000 })).rejects.toMatchObject({ code: "guest_refused_start" });
     const closed = await listen((socket) => socket.end());
     await expect(bootstrapGuest(closed, bootstrap, { timeoutMs: 3000 })).rejects.toMatchObject({ code: "guest_link_lost" });
     const silent = await listen(() => {});

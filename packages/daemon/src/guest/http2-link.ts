@@ -48,19 +48,19 @@ const SESSION_MEMORY_MB = 32;
 const PROTOCOL_CODES: ReadonlySet<string> = new Set(["ERR_HTTP2_ERROR", "ERR_HTTP2_TOO_MANY_INVALID_FRAMES"]);
 
 const FAULT_OF: Record<GuestErrorCode, GuestFault> = {
-  unauthorized: "guest_refused",
+  unauthorized: "guest_refused_start",
   not_found: "guest_session_unknown",
   exists: "guest_session_exists",
   invalid: "guest_refused",
   inner_failed: "guest_inner_failed",
-  busy: "guest_refused",
-  internal: "guest_refused",
+  busy: "guest_busy",
+  internal: "guest_failed",
 };
 
 /**
  * Dials the agent and greets it; tries again while the guest is coming up. May be called before
  * `bootstrapGuest` has answered: the agent waits for the key. Throws `GuestError`: `guest_timeout`,
- * `guest_protocol`, `guest_refused` when the key is wrong.
+ * `guest_protocol`, `guest_refused_start` when the key is wrong.
  */
 export async function openLink(
   carrier: GuestCarrier,

@@ -61,6 +61,8 @@ const OF_START = [
   "vm_lost",
   "guest_unresponsive",
   "guest_protocol",
+  "guest_refused_start",
+  "guest_failed",
   "guest_linux_failed",
   "operation_timeout",
   "busy",

@@ -17,8 +17,8 @@ export const API_LIMITS = {
   labelsMax: 64,
   labelCharactersMax: 128,
   environmentEntriesMax: 1024,
-  /** A sprite's environment: all names and values together. */
-  environmentBytesMax: 128 * 1024,
+  /** A sprite's environment as JSON; it is handed to the guest in one line (`GUEST_LIMITS.bootLineBytesMax`). */
+  environmentBytesMax: 60 * 1024,
   /** Arguments and variables of one command. */
   argumentsMax: 16_384,
   /** One argument, or one `NAME=value`; Linux refuses longer ones. */

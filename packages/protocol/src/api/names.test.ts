@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { GUEST_LIMITS } from "../guest/index.ts";
 import { API_LIMITS } from "./limits.ts";
 import { commandProblem, environmentProblem, labelsProblem, organizationSlugProblem, spriteNameProblem } from "./names.ts";
 
@@ -54,9 +55,14 @@ describe("other rules", () => {
     expect(environmentProblem({ "": "x" })).toMatch(/name/);
     expect(environmentProblem({ "A=B": "x" })).toMatch(/"="/);
     expect(environmentProblem({ A: "secret\0" })).not.toContain("secret");
-    expect(environmentProblem({ A: "x".repeat(API_LIMITS.argumentBytesMax) })).toMatch(/longer/);
-    expect(environmentProblem({ A: "ä".repeat(40_000), B: "ä".repeat(40_000) })).toMatch(/bytes/);
+    expect(environmentProblem({ A: "x".repeat(API_LIMITS.environmentBytesMax - '{"A":""}'.length) })).toBeUndefined();
+    expect(environmentProblem({ A: "x".repeat(API_LIMITS.environmentBytesMax) })).toMatch(/bytes/);
+    expect(environmentProblem({ A: "ä".repeat(20_000), B: "ä".repeat(20_000) })).toMatch(/bytes/);
     expect(environmentProblem(Object.fromEntries(Array.from({ length: 1025 }, (_, i) => [`V${i}`, ""])))).toMatch(/at most 1024/);
+  });
+
+  it("[BOOT-1] the longest environment leaves room for the rest of the bootstrap line", () => {
+    expect(API_LIMITS.environmentBytesMax + 2048).toBeLessThan(GUEST_LIMITS.bootLineBytesMax);
   });
 
   it("a command is bounded in arguments, in one argument and as a whole", () => {

@@ -47,18 +47,14 @@ export function environmentProblem(environment: Readonly<Record<string, string>>
   if (entries.length > API_LIMITS.environmentEntriesMax) {
     return `an environment has at most ${API_LIMITS.environmentEntriesMax} variables, this one has ${entries.length}`;
   }
-  let bytes = 0;
   for (const [name, value] of entries) {
     if (name === "") return "a variable must have a name";
     if (/[=\0]/.test(name)) return `a variable's name has no "=" and no NUL, but ${JSON.stringify(name)} has`;
     if (value.includes("\0")) return `the value of ${JSON.stringify(name)} has a NUL byte`;
-    const entryBytes = utf8Length(name) + utf8Length(value) + 1;
-    if (entryBytes > API_LIMITS.argumentBytesMax)
-      return `the variable ${JSON.stringify(name.slice(0, 64))} is longer than ${API_LIMITS.argumentBytesMax} bytes`;
-    bytes += entryBytes;
   }
+  const bytes = utf8Length(JSON.stringify(environment));
   if (bytes > API_LIMITS.environmentBytesMax)
-    return `an environment has at most ${API_LIMITS.environmentBytesMax} bytes, this one has ${bytes}`;
+    return `an environment has at most ${API_LIMITS.environmentBytesMax} bytes as JSON, this one has ${bytes}`;
   return undefined;
 }
 

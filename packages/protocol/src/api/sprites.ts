@@ -138,6 +138,8 @@ const OF_MACHINE = [
   "vm_lost",
   "guest_unresponsive",
   "guest_protocol",
+  "guest_refused_start",
+  "guest_failed",
   "guest_linux_failed",
   "operation_timeout",
   "busy",
