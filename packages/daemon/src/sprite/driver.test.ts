@@ -12,6 +12,7 @@ class StagedMachines implements Machines {
   starts = 0;
   failNext: Error | undefined;
   gate: Promise<void> = Promise.resolve();
+  killGate: Promise<void> = Promise.resolve();
   stops: string[] = [];
   #count = 0;
 
@@ -64,7 +65,10 @@ class StagedMachines implements Machines {
         end({ kind: "requested", detail: "" });
       },
       detach: async () => {},
-      kill: async () => end({ kind: "requested", detail: "" }),
+      kill: async () => {
+        await this.killGate;
+        end({ kind: "requested", detail: "" });
+      },
     };
   }
 }
@@ -172,6 +176,18 @@ describe("sprite driver", () => {
     machines.live.get("i1")?.end({ kind: "crashed", detail: "killed" });
     await expect.poll(() => driver.state.kind).toBe("cold");
     expect((await driver.wake()).incarnation).toBe("i2");
+  });
+
+  test("[LIFE-6] a request that comes while a dead VM is still being cleared away gets a new one", async () => {
+    const { driver, machines } = setup({ kind: "cold" });
+    const first = await driver.wake();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    machines.killGate = promise;
+    machines.live.get("i1")?.end({ kind: "crashed", detail: "killed" });
+    await first.exited;
+    const woken = driver.wake();
+    resolve();
+    expect((await woken).incarnation).toBe("i2");
   });
 
   test("[LIFE-7] stop ends the machine in order and the sprite is cold", async () => {

@@ -189,11 +189,14 @@ export class SpriteDriver {
     this.#options.freed();
   }
 
-  /** From now on this machine's end is this sprite's business (LIFE-6). */
+  /**
+   * From now on this machine's end is this sprite's business (LIFE-6). Whoever has seen it end and
+   * asks anew waits for the next one: it is an ending from that moment, not when all is given back.
+   */
   #hold(machine: Machine): void {
     this.#machine = machine;
     void machine.exited.then((exit) => {
-      this.#enqueue(async () => {
+      this.#ending(async () => {
         if (this.#machine !== machine) return;
         this.#options.logger.warn(
           { event: "vm.exit", spriteId: this.#options.spriteId, incarnation: machine.incarnation, kind: exit.kind, detail: exit.detail },
