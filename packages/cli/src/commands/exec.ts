@@ -21,6 +21,7 @@ export function build(context: CommandContext) {
     .option("--tty", "with a terminal; Ctrl-\\ leaves it running")
     .option("--http-post", "by one HTTP request, for networks without WebSockets")
     .option("--no-stdin", "give the command no input")
+    .option("--verbose", "say more about the connection")
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (argv, options) => {
@@ -38,7 +39,11 @@ export function build(context: CommandContext) {
         return;
       }
       const command = { argv, env: envRecord(env), dir, stdin };
-      const run = options.httpPost ? (await import("../exec/http-post.ts")).runCommandByPost : runCommand;
-      context.exitCode = await found(target, run(target, command));
+      if (options.httpPost) {
+        const { runCommandByPost } = await import("../exec/http-post.ts");
+        context.exitCode = await found(target, runCommandByPost(target, command, { verbose: options.verbose }));
+        return;
+      }
+      context.exitCode = await found(target, runCommand(target, command));
     });
 }

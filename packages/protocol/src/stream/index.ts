@@ -15,4 +15,12 @@ export {
   StreamId,
 } from "./exec-messages.ts";
 export { HTTP_EXEC_FRAME_BYTES_MAX, HTTP_EXEC_FRAME_SPACING_MS, HTTP_EXEC_GATHER_BYTES_MAX, OutputGatherer } from "./http-exec.ts";
+export {
+  encodeHttpExecFrame,
+  HTTP_EXEC_CONTENT_TYPE,
+  HTTP_EXEC_OUTPUT_BYTES_MAX,
+  HttpExecDecoder,
+  type HttpExecFrame,
+  HttpExecFrameError,
+} from "./http-exec-frames.ts";
 export { encodeNdjsonLine, NDJSON_LINE_BYTES_MAX, NdjsonDecoder, NdjsonError } from "./ndjson.ts";

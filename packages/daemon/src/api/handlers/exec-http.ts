@@ -1,28 +1,32 @@
 /**
- * Exec over plain HTTP. The body has no lengths: one chunk is one frame, so output is gathered
- * and frames are spaced in time (protocol/stream/http-exec.ts). The client's leaving ends the
- * attachment; the command then has its run-on time.
+ * Exec over plain HTTP, in the official framing or, for clients that ask for it, in frames with
+ * lengths (docs/spec/http-exec.md). The client's leaving ends the attachment; the command then has
+ * its run-on time.
  */
 import { ignore, withDeadline } from "@sprited/base";
-import { encodeExit, encodeFrame, exitByte, HTTP_EXEC_FRAME_SPACING_MS, OutputGatherer, StreamId } from "@sprited/protocol/stream";
-import type { Attachment, SessionEnd } from "../../exec/exec.ts";
+import { HTTP_EXEC_CONTENT_TYPE } from "@sprited/protocol/stream";
+import type { Attachment } from "../../exec/exec.ts";
 import { execRequest } from "../exec-request.ts";
-import type { ApiContext, HandlerTable } from "../handler.ts";
-import { LOST_EXIT_CODE, lostText } from "../socket/lost.ts";
+import type { HandlerTable } from "../handler.ts";
 import { streamReply } from "../stream-reply.ts";
+import { framedOutput, wantsFrames } from "./exec-http-framed.ts";
+import { spacedFrames } from "./exec-http-spaced.ts";
 
 export const execHttp: HandlerTable["execHttp"] = async ({ params, query, caller, context, request, requestId, signal }) => {
   const hasBody = request.body !== null && request.headers.get("content-length") !== "0";
-  const asked = execRequest({ ...query, stdin: query.stdin ?? hasBody });
+  const stdin = query.stdin ?? hasBody;
+  const asked = execRequest({ ...query, stdin });
   const session = await withDeadline("starting the command", { timeoutMs: context.timings.execStartMs, signal }, (deadline) =>
     context.features.exec.start(caller.organizationId, params.name, asked, { signal: deadline }),
   );
-  const attachment = session.attach({ fromStart: true });
+  const attachment = session.attach({ from: "start" });
   const startedMs = context.clock.monotonicMs();
-  if (asked.stdin) void feed(request, attachment).catch(ignore("the client ended its input early; the command sees the end of it"));
+  if (stdin) void feed(request, attachment).catch(ignore("the client ended its input early; the command sees the end of it"));
+  const framed = wantsFrames(request.headers.get("accept"));
   return streamReply({
-    contentType: "application/octet-stream",
-    pieces: (clientGone) => frames(context, new Source(attachment, clientGone), attachment.ended),
+    contentType: framed ? HTTP_EXEC_CONTENT_TYPE : "application/octet-stream",
+    pieces: (clientGone) =>
+      framed ? framedOutput(context, session, attachment, clientGone) : spacedFrames(context, attachment, clientGone),
     onEnd(outcome, error) {
       attachment.close();
       const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
@@ -53,82 +57,5 @@ async function feed(request: Request, attachment: Attachment): Promise<void> {
     }
   } finally {
     attachment.endInput();
-  }
-}
-
-/** The frames of a session, each at least the spacing after the one before; the last pause is before the end of the body. */
-async function* frames(context: ApiContext, source: Source, ended: Promise<SessionEnd>): AsyncGenerator<Uint8Array, void, void> {
-  let lastMs = -Infinity;
-  const spaced = async (): Promise<void> => {
-    const waitMs = lastMs + HTTP_EXEC_FRAME_SPACING_MS - context.clock.monotonicMs();
-    if (waitMs > 0) await context.clock.sleep(Math.ceil(waitMs));
-  };
-  while (await source.hasOutput()) {
-    await spaced();
-    const frame = source.take();
-    if (frame) yield frame;
-    lastMs = context.clock.monotonicMs();
-  }
-  if (source.clientGone.aborted) return;
-  const end = await ended;
-  await spaced();
-  if (end.kind === "lost") {
-    yield encodeFrame(StreamId.stderr, Buffer.from(lostText(end, { tty: false })));
-    lastMs = context.clock.monotonicMs();
-    await spaced();
-  }
-  yield encodeExit(end.kind === "exit" ? exitByte(end.exit) : LOST_EXIT_CODE);
-  lastMs = context.clock.monotonicMs();
-  await spaced();
-}
-
-/** Output between the attachment, which is read ahead up to a bound, and the frames. */
-class Source {
-  readonly clientGone: AbortSignal;
-  readonly #gatherer = new OutputGatherer();
-  readonly #reading: Promise<void>;
-  #ended = false;
-  #onChange: () => void = () => {};
-  #onTaken: () => void = () => {};
-
-  constructor(attachment: Attachment, clientGone: AbortSignal) {
-    this.clientGone = clientGone;
-    clientGone.addEventListener("abort", () => {
-      this.#onChange();
-      this.#onTaken();
-    });
-    this.#reading = this.#read(attachment);
-    this.#reading.catch(ignore("thrown again by hasOutput"));
-  }
-
-  /** Waits for output; false when there will be none. Throws when the attachment did. */
-  async hasOutput(): Promise<boolean> {
-    while (this.#gatherer.bytes === 0 && !this.#ended && !this.clientGone.aborted) {
-      await new Promise<void>((resolve) => (this.#onChange = resolve));
-    }
-    if (this.#gatherer.bytes > 0) return !this.clientGone.aborted;
-    if (this.#ended) await this.#reading;
-    return false;
-  }
-
-  take(): Uint8Array | undefined {
-    const frame = this.#gatherer.take();
-    this.#onTaken();
-    return frame;
-  }
-
-  /** Reads the attachment to its end; waits while the gatherer is full. */
-  async #read(attachment: Attachment): Promise<void> {
-    try {
-      for await (const chunk of attachment.output) {
-        if (this.clientGone.aborted) return;
-        this.#gatherer.add(chunk.stream, chunk.data);
-        this.#onChange();
-        while (this.#gatherer.isFull && !this.clientGone.aborted) await new Promise<void>((resolve) => (this.#onTaken = resolve));
-      }
-    } finally {
-      this.#ended = true;
-      this.#onChange();
-    }
   }
 }
