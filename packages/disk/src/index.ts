@@ -7,7 +7,7 @@ export {
   provisionRuntime,
 } from "./provision/provision.ts";
 export { DiskError, type DiskErrorCode } from "./errors.ts";
-export { tempBeside } from "./layout/atomic.ts";
+export { syncDirectory, syncFile, tempBeside, writeFileAtomic } from "./layout/atomic.ts";
 export { type HomeLayout, homeLayout } from "./layout/home.ts";
 export { findSweep, type References, runSweep, sweepUnfinished, type SweepItem } from "./layout/sweep.ts";
 export type { ImageRecord, ImageStore, SystemImage } from "./image/image.ts";

@@ -43,6 +43,7 @@ export async function reclaim(options: ReclaimOptions): Promise<Reclaimed> {
   }
   const items = await findSweep(layout, {
     sprites: options.spriteIds,
+    checkpoints: options.spriteIds,
     // A VM that lives maps the files it was resumed from; as long as there is one, nothing of theirs goes.
     ...(options.incarnations.size === 0 ? { bootSnapshots: options.bootSnapshots, systems: new Set([options.systemDigest]) } : {}),
   });

@@ -1,3 +1,4 @@
+export { type CheckpointRecords, checkpointRecords, type CheckpointRow, type RestoreRow } from "./checkpoints.ts";
 export { type Database, openDatabase } from "./database.ts";
 export { insertOrganization, loadOrganizations, type OrganizationRecord } from "./organizations.ts";
 export { spriteRecords } from "./sprite-records.ts";

@@ -3,6 +3,7 @@
  * (docs/howto/add-a-migration.md). A step that has been released is never changed.
  */
 import { type CompiledQuery, sql } from "kysely";
+import { checkpointTables } from "./checkpoint-tables.ts";
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
 
@@ -12,7 +13,10 @@ interface Migration {
 }
 
 /** In order; the version of a migration is its place, from 1. */
-export const MIGRATIONS: readonly Migration[] = [{ name: "organizations, tokens, sprites, vms", steps: firstTables }];
+export const MIGRATIONS: readonly Migration[] = [
+  { name: "organizations, tokens, sprites, vms", steps: firstTables },
+  { name: "checkpoints", steps: checkpointTables },
+];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */
 export function migrate(database: Database, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -54,6 +54,47 @@ export interface Schema {
     link_key: Uint8Array;
     created_at_ms: number;
   };
+  checkpoints: {
+    sprite_id: string;
+    /** `v0`, `v1`, …; `auto-1`, … for automatic ones. */
+    id: string;
+    /** Order of making within the sprite. */
+    position: number;
+    comment: string;
+    /** The checkpoint the sprite's state came from; null at the root. */
+    parent_id: string | null;
+    automatic: number;
+    /** Whether the running memory was kept. */
+    memory: number;
+    /** `creating`, `verifying`, `complete`, `failed`. */
+    state: string;
+    /** Empty while healthy. */
+    health: string;
+    disk_bytes: number;
+    memory_bytes: number;
+    created_at_ms: number;
+  };
+  checkpoint_heads: {
+    sprite_id: string;
+    next_position: number;
+    /** Number of the next one a user makes. */
+    next_number: number;
+    /** Number of the next automatic one. */
+    next_automatic: number;
+    /** The checkpoint the present state came from. */
+    current_id: string | null;
+  };
+  checkpoint_restores: {
+    sprite_id: string;
+    target_id: string;
+    /** The automatic checkpoint of the state before. */
+    previous_id: string;
+    /** `begun`: nothing of the sprite was changed yet; `swapping`: it must be finished. */
+    phase: string;
+    /** Whether the target's memory is restored too. */
+    memory: number;
+    started_at_ms: number;
+  };
   migrations: {
     version: number;
     name: string;

@@ -11,7 +11,7 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { run, RunError } from "@sprited/base";
 import { DiskError } from "../errors.ts";
-import { syncDirectory, tempBeside } from "../layout/atomic.ts";
+import { syncDirectory, syncFile, tempBeside } from "../layout/atomic.ts";
 import { asDiskError, systemErrorCode } from "./fs-error.ts";
 
 /** Limit of a sparse copy, ms: tens of GB on a slow disk. */
@@ -21,7 +21,7 @@ const COPY_TIMEOUT_MS = 30 * 60_000;
 export async function cloneFile(
   source: string,
   target: string,
-  options: { kind: "reflink" | "copy"; signal?: AbortSignal | undefined },
+  options: { kind: "reflink" | "copy"; signal?: AbortSignal | undefined; durable?: boolean | undefined },
 ): Promise<void> {
   const temp = tempBeside(target);
   const what = `cloning ${path.basename(source)}`;
@@ -30,15 +30,10 @@ export async function cloneFile(
     if (options.kind === "reflink") await fs.copyFile(source, temp, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
     else await sparseCopy(source, temp, options.signal);
     await fs.chmod(temp, 0o600);
-    const file = await fs.open(temp, "r");
-    try {
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    if (options.durable !== false) await syncFile(temp);
     options.signal?.throwIfAborted();
     await fs.rename(temp, target);
-    await syncDirectory(path.dirname(target));
+    if (options.durable !== false) await syncDirectory(path.dirname(target));
   } catch (error) {
     await fs.rm(temp, { force: true });
     throw asDiskError(error, what);

@@ -13,6 +13,8 @@ import path from "node:path";
  * pool/images/<digest>/                   base images: image.raw (per size: image-<GiB>g.raw), manifest.json
  * pool/boot/<key>/                        boot snapshots: ram, state, meta.json
  * pool/sprites/<id>/                      disk.raw of each sprite
+ * pool/checkpoints/<sprite>/<id>/         its save points: disk.raw, with memory ram and state, meta.json
+ * pool/scratch/                           throwaway clones; emptied at every start
  * run/<incarnation>/                      a live VM: sockets, pid, spec
  * log/                                    the daemon's log
  * ```
@@ -30,6 +32,8 @@ export interface HomeLayout {
   images: string;
   bootSnapshots: string;
   sprites: string;
+  checkpoints: string;
+  scratch: string;
   run: string;
   logs: string;
 }
@@ -49,6 +53,8 @@ export function homeLayout(root: string): HomeLayout {
     images: at("pool", "images"),
     bootSnapshots: at("pool", "boot"),
     sprites: at("pool", "sprites"),
+    checkpoints: at("pool", "checkpoints"),
+    scratch: at("pool", "scratch"),
     run: at("run"),
     logs: at("log"),
   };

@@ -25,6 +25,8 @@ export interface SweepEntry {
 export interface References {
   /** Names below `pool/sprites`. */
   sprites?: ReadonlySet<string>;
+  /** Names below `pool/checkpoints`. */
+  checkpoints?: ReadonlySet<string>;
   /** Names below `pool/boot`. */
   bootSnapshots?: ReadonlySet<string>;
   /** Digests below `runtime/system`; the current one is always kept. */
@@ -67,6 +69,8 @@ function isReferenced({ layout, references, currentSystem }: SweepFacts, directo
   switch (directory) {
     case layout.sprites:
       return references.sprites?.has(name) ?? true;
+    case layout.checkpoints:
+      return references.checkpoints?.has(name) ?? true;
     case layout.bootSnapshots:
       return references.bootSnapshots?.has(name) ?? true;
     case layout.images:
@@ -92,6 +96,7 @@ export function sweptDirectories(layout: HomeLayout): string[] {
     layout.images,
     layout.bootSnapshots,
     layout.sprites,
+    layout.checkpoints,
   ];
 }
 

@@ -105,8 +105,8 @@ function makePool(options: OpenPoolOptions, how: { cloneKind: DiskPool["cloneKin
     cloneKind: how.cloneKind,
     reason: how.reason,
     freeBytes,
-    async clone(source, target, { signal } = {}) {
-      await cloneFile(source, target, { kind: how.cloneKind, signal });
+    async clone(source, target, { signal, durable } = {}) {
+      await cloneFile(source, target, { kind: how.cloneKind, signal, durable });
     },
     async requireSpace(bytes, what) {
       requireFree(await freeBytes(), bytes, { purpose: what, where: layout.root, reserve: freeFloorBytes });

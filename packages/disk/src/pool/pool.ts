@@ -1,3 +1,9 @@
+export interface CloneOptions {
+  signal?: AbortSignal | undefined;
+  /** False: for a source that must stand still meanwhile. Nothing is flushed, and the caller does it later. */
+  durable?: boolean;
+}
+
 /** Where disks live and how they are cloned. */
 export interface DiskPool {
   readonly root: string;
@@ -6,7 +12,7 @@ export interface DiskPool {
   /** How the pool came about, one sentence for people. */
   readonly reason: string;
   /** Clones a file inside the pool; atomic: `target` appears whole or not at all. Throws `DiskError`. */
-  clone(source: string, target: string, options?: { signal?: AbortSignal }): Promise<void>;
+  clone(source: string, target: string, options?: CloneOptions): Promise<void>;
   /** Free bytes for new data, after the configured floor. */
   freeBytes(): Promise<number>;
   /** Throws `disk_full` with both numbers unless `bytes` fit above the floor. */

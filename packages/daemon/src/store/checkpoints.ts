@@ -1,0 +1,228 @@
+/**
+ * Queries on checkpoints: the tree of save points of each sprite, what its present state came
+ * from, and restores under way. Every write is durable when its call returns.
+ */
+import type { Database } from "./database.ts";
+import type { Schema } from "./schema.ts";
+
+export interface CheckpointRow {
+  spriteId: string;
+  /** `v0`, `v1`, …; `auto-1`, … for automatic ones. Never used twice in a sprite. */
+  id: string;
+  /** Order of making within the sprite. */
+  position: number;
+  comment: string;
+  /** The checkpoint the sprite's state came from. */
+  parentId: string | undefined;
+  isAuto: boolean;
+  hasMemory: boolean;
+  state: "creating" | "verifying" | "complete" | "failed";
+  /** Empty while healthy; else what is wrong, one word. */
+  health: string;
+  diskBytes: number;
+  memoryBytes: number;
+  createdAtMs: number;
+}
+
+export interface RestoreRow {
+  spriteId: string;
+  targetId: string;
+  previousId: string;
+  /** `begun`: nothing of the sprite was changed yet; `swapping`: it must be finished. */
+  phase: "begun" | "swapping";
+  /** Whether the target's memory is restored too. */
+  withMemory: boolean;
+  startedAtMs: number;
+}
+
+type NewCheckpoint = Pick<CheckpointRow, "spriteId" | "comment" | "isAuto" | "createdAtMs">;
+type CheckpointChange = Partial<Pick<CheckpointRow, "state" | "health" | "hasMemory" | "diskBytes" | "memoryBytes">>;
+
+/** The queries as the checkpoint feature takes them. */
+export function checkpointRecords(database: Database) {
+  const { query } = database;
+  const headOf = (spriteId: string) => database.first(query.selectFrom("checkpoint_heads").selectAll().where("sprite_id", "=", spriteId));
+  const requireHead = (spriteId: string): Schema["checkpoint_heads"] => {
+    const found = headOf(spriteId);
+    if (found) return found;
+    const head = { sprite_id: spriteId, next_position: 0, next_number: 0, next_automatic: 1, current_id: null };
+    database.run(query.insertInto("checkpoint_heads").values(head));
+    return head;
+  };
+  const update = (spriteId: string, id: string, change: CheckpointChange): void => {
+    const columns = {
+      ...(change.state === undefined ? {} : { state: change.state }),
+      ...(change.health === undefined ? {} : { health: change.health }),
+      ...(change.hasMemory === undefined ? {} : { memory: Number(change.hasMemory) }),
+      ...(change.diskBytes === undefined ? {} : { disk_bytes: change.diskBytes }),
+      ...(change.memoryBytes === undefined ? {} : { memory_bytes: change.memoryBytes }),
+    };
+    database.run(query.updateTable("checkpoints").set(columns).where("sprite_id", "=", spriteId).where("id", "=", id));
+  };
+  const setCurrent = (spriteId: string, id: string): void => {
+    database.run(query.updateTable("checkpoint_heads").set({ current_id: id }).where("sprite_id", "=", spriteId));
+  };
+
+  return {
+    list: (spriteId: string): CheckpointRow[] =>
+      database
+        .all(query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).orderBy("position"))
+        .map(checkpointFromRow),
+
+    find(spriteId: string, id: string): CheckpointRow | undefined {
+      const row = database.first(query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).where("id", "=", id));
+      return row && checkpointFromRow(row);
+    },
+
+    /** Every checkpoint of that state, of all sprites. */
+    inState: (state: CheckpointRow["state"]): CheckpointRow[] =>
+      database.all(query.selectFrom("checkpoints").selectAll().where("state", "=", state).orderBy("created_at_ms")).map(checkpointFromRow),
+
+    /** Ids of the sprite's checkpoints, for telling files that belong to none. */
+    ids: (spriteId: string): string[] =>
+      database.all(query.selectFrom("checkpoints").select("id").where("sprite_id", "=", spriteId)).map(({ id }) => id),
+
+    /** What the present state of the sprite came from. */
+    current: (spriteId: string): string | undefined => headOf(spriteId)?.current_id ?? undefined,
+
+    /** Adds a row in state `creating` under the next id. */
+    begin(fresh: NewCheckpoint): CheckpointRow {
+      return database.transaction(() => {
+        const head = requireHead(fresh.spriteId);
+        const row: CheckpointRow = {
+          ...fresh,
+          id: fresh.isAuto ? `auto-${head.next_automatic}` : `v${head.next_number}`,
+          position: head.next_position,
+          parentId: head.current_id ?? undefined,
+          hasMemory: false,
+          state: "creating",
+          health: "",
+          diskBytes: 0,
+          memoryBytes: 0,
+        };
+        database.run(query.insertInto("checkpoints").values(rowFromCheckpoint(row)));
+        const counters = {
+          next_position: head.next_position + 1,
+          next_number: head.next_number + (fresh.isAuto ? 0 : 1),
+          next_automatic: head.next_automatic + (fresh.isAuto ? 1 : 0),
+        };
+        database.run(query.updateTable("checkpoint_heads").set(counters).where("sprite_id", "=", fresh.spriteId));
+        return row;
+      });
+    },
+
+    update,
+
+    /** The checkpoint is durable, and the present state comes from it now. */
+    acknowledge(spriteId: string, id: string, change: CheckpointChange): void {
+      database.transaction(() => {
+        update(spriteId, id, { ...change, state: "verifying" });
+        setCurrent(spriteId, id);
+      });
+    },
+
+    /** Removes a row; what came from it now comes from its parent. */
+    remove(spriteId: string, id: string): void {
+      database.transaction(() => {
+        const parent = database.first(
+          query.selectFrom("checkpoints").select("parent_id").where("sprite_id", "=", spriteId).where("id", "=", id),
+        );
+        const parentId = parent?.parent_id ?? null;
+        database.run(
+          query.updateTable("checkpoints").set({ parent_id: parentId }).where("sprite_id", "=", spriteId).where("parent_id", "=", id),
+        );
+        database.run(
+          query
+            .updateTable("checkpoint_heads")
+            .set({ current_id: parentId })
+            .where("sprite_id", "=", spriteId)
+            .where("current_id", "=", id),
+        );
+        database.run(query.deleteFrom("checkpoints").where("sprite_id", "=", spriteId).where("id", "=", id));
+      });
+    },
+
+    restores: (): RestoreRow[] => database.all(query.selectFrom("checkpoint_restores").selectAll()).map(restoreFromRow),
+
+    beginRestore(restore: RestoreRow): void {
+      database.run(
+        query.insertInto("checkpoint_restores").values({
+          sprite_id: restore.spriteId,
+          target_id: restore.targetId,
+          previous_id: restore.previousId,
+          phase: restore.phase,
+          memory: Number(restore.withMemory),
+          started_at_ms: restore.startedAtMs,
+        }),
+      );
+    },
+
+    /** The state before is safe as a checkpoint: from here on the restore is finished, whatever happens. */
+    commitRestore(restore: RestoreRow, previous: CheckpointChange): void {
+      database.transaction(() => {
+        update(restore.spriteId, restore.previousId, { ...previous, state: "verifying" });
+        database.run(query.updateTable("checkpoint_restores").set({ phase: "swapping" }).where("sprite_id", "=", restore.spriteId));
+      });
+    },
+
+    /** The sprite's files are the target's. */
+    finishRestore(restore: RestoreRow): void {
+      database.transaction(() => {
+        setCurrent(restore.spriteId, restore.targetId);
+        database.run(query.deleteFrom("checkpoint_restores").where("sprite_id", "=", restore.spriteId));
+      });
+    },
+
+    /** Nothing was changed, or everything was put back. */
+    cancelRestore(spriteId: string): void {
+      database.run(query.deleteFrom("checkpoint_restores").where("sprite_id", "=", spriteId));
+    },
+  };
+}
+
+export type CheckpointRecords = ReturnType<typeof checkpointRecords>;
+
+function checkpointFromRow(row: Schema["checkpoints"]): CheckpointRow {
+  return {
+    spriteId: row.sprite_id,
+    id: row.id,
+    position: row.position,
+    comment: row.comment,
+    parentId: row.parent_id ?? undefined,
+    isAuto: row.automatic !== 0,
+    hasMemory: row.memory !== 0,
+    state: row.state as CheckpointRow["state"],
+    health: row.health,
+    diskBytes: row.disk_bytes,
+    memoryBytes: row.memory_bytes,
+    createdAtMs: row.created_at_ms,
+  };
+}
+
+function rowFromCheckpoint(row: CheckpointRow): Schema["checkpoints"] {
+  return {
+    sprite_id: row.spriteId,
+    id: row.id,
+    position: row.position,
+    comment: row.comment,
+    parent_id: row.parentId ?? null,
+    automatic: Number(row.isAuto),
+    memory: Number(row.hasMemory),
+    state: row.state,
+    health: row.health,
+    disk_bytes: row.diskBytes,
+    memory_bytes: row.memoryBytes,
+    created_at_ms: row.createdAtMs,
+  };
+}
+
+function restoreFromRow(row: Schema["checkpoint_restores"]): RestoreRow {
+  return {
+    spriteId: row.sprite_id,
+    targetId: row.target_id,
+    previousId: row.previous_id,
+    phase: row.phase as RestoreRow["phase"],
+    withMemory: row.memory !== 0,
+    startedAtMs: row.started_at_ms,
+  };
+}
