@@ -69,6 +69,25 @@ export const ERRORS = {
   session_ended: { status: 410, retry: "never", hint: "Nothing to do: the command has ended." },
   exec_no_command: { status: 400, retry: "never", hint: "Give the command as `cmd` parameters, one for each argument." },
   exec_invalid: { status: 400, retry: "never", hint: "Correct what the message names." },
+  idempotency_key_reused: {
+    status: 409,
+    retry: "never",
+    hint: "Use a new key for another request; repeat the same request under the same key.",
+  },
+  template_not_found: { status: 404, retry: "never", hint: "List the templates; `NAME@VERSION` names a certain version." },
+  template_in_use: { status: 409, retry: "never", hint: "Delete the pools that use it first, or delete it with `force=true`." },
+  template_memory_missing: {
+    status: 409,
+    retry: "never",
+    hint: "Make the template from a checkpoint taken with memory, or leave `memory` out.",
+  },
+  pool_not_found: { status: 404, retry: "never", hint: "List the pools." },
+  pool_name_taken: { status: 409, retry: "never", hint: "Choose another name, or update the pool that has it." },
+  pool_empty: {
+    status: 503,
+    retry: "after",
+    hint: "Try again after `Retry-After`, claim with `wait_for_capacity`, or raise the pool's `min`.",
+  },
   organization_not_found: { status: 404, retry: "never", hint: "List the organizations." },
   organization_slug_invalid: {
     status: 400,
