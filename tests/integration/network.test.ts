@@ -3,6 +3,9 @@
  * stand-ins for everything outside (see network-world/world.ts). Needs root; nothing of the
  * machine's own network takes part.
  */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { networkSupport, readNetworkFacts, type NetworkProblem, type NetworkSlot } from "@sprited/vmm";
 import { MANAGEMENT_NETWORK, USER_NETWORK } from "@sprited/protocol/guest";
 import { waitFor } from "@sprited/base";
@@ -473,6 +476,37 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
     expect(await host.dial("tcp", b.agentAddress.host, b.agentAddress.port)).toContain("agent");
     expect(await (await world.actor("of-one-user")).dial("tcp", b.agentAddress.host, b.agentAddress.port)).toMatch(REFUSED);
     await Promise.all([one.kill(), two.kill()]);
+  });
+
+  it("[NET-25] what a home left that is gone is removed when the next one opens, but not under a process", async () => {
+    const home = await mkdtemp(path.join(tmpdir(), "gone-home-"));
+    const before = await world.slots({ ...OPTIONS, home, spare: 0 });
+    const [slot] = (await before.acquire(1)).slots as [NetworkSlot];
+    const id = /sprited-([0-9a-f]{8})-/.exec(slot.netnsPath)?.[1] ?? "none";
+    const cable = await world.plug("of-gone", slot, slot.userTap, {
+      mac: USER_NETWORK.guestMac,
+      address: "10.117.0.2/30",
+      gateway: "10.117.0.1",
+    });
+    const left = async (): Promise<string> =>
+      (await world.host("ip", ["netns", "list"])) +
+      (await world.host("ip", ["-o", "link", "show"])) +
+      (await world.host("nft", ["list", "ruleset"]));
+    const openOther = async (): Promise<string[]> => {
+      const other = await world.slots({ ...OPTIONS, home: "/twenty-five", spare: 0 });
+      const events = await other.ask<string[]>({ op: "events" });
+      await other.ask({ op: "close" });
+      await other.kill();
+      return events;
+    };
+    await rm(home, { recursive: true });
+    expect(await openOther(), "its process lives").not.toContain("gone_home_removed");
+    await before.kill();
+    expect(await openOther(), "a guest runs in its slot").toContain("gone_home_occupied");
+    expect(await left()).toContain(id);
+    await cable.unplug();
+    expect(await openOther()).toContain("gone_home_removed");
+    await waitFor("its names to go", { timeoutMs: 10_000 }, async () => !(await left()).includes(id));
   });
 
   it("[NET-5] a configured range that is in use names the setting", async () => {

@@ -4,6 +4,8 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
+import { MANAGEMENT_NETWORK, USER_NETWORK } from "@sprited/protocol/guest";
+import { removeNetworksOfGoneHomes } from "@sprited/vmm";
 import { sweepHost } from "./host-traces.ts";
 import { describeHome, findPreparedHome, OWNER_FILE, processIdentity, TEST_HOMES } from "./prepared-home.ts";
 
@@ -19,4 +21,6 @@ export async function sweepAbandonedHomes(): Promise<void> {
     await sweepHost(describeHome(root));
     await fs.rm(root, { recursive: true, force: true });
   }
+  // Of homes that somebody removed without ending what they held.
+  if (process.getuid?.() === 0) await removeNetworksOfGoneHomes({ layout: { management: MANAGEMENT_NETWORK, user: USER_NETWORK } });
 }

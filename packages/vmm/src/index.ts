@@ -22,6 +22,7 @@ export {
   type OpenNetworkSlots,
   openNetworkSlots,
   readNetworkFacts,
+  removeNetworksOfGoneHomes,
 } from "./net/index.ts";
 export {
   type Accelerator,

@@ -200,12 +200,13 @@ export class NetworkWorld implements AsyncDisposable {
     });
   }
 
+  /** Hangs a NIC of a new namespace on a tap; what is given back pulls it out again. */
   async plug(
     netns: string,
     slot: Pick<NetworkSlot, "netnsPath" | "uid" | "gid">,
     tap: string,
     nic: { mac: string; address: string; gateway: string },
-  ): Promise<void> {
+  ): Promise<{ unplug(): Promise<void> }> {
     await this.host("ip", ["netns", "add", netns]);
     const relay = spawn("nsenter", [
       ...this.#enter(),
@@ -239,6 +240,13 @@ export class NetworkWorld implements AsyncDisposable {
       `route add default via ${nic.gateway}`,
     ];
     await this.host("ip", ["-n", netns, "-batch", "-"], commands.join("\n"));
+    return {
+      unplug: async () => {
+        const gone = new Promise((resolve) => relay.once("close", resolve));
+        await peer.kill();
+        await gone;
+      },
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

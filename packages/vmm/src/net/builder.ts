@@ -13,7 +13,7 @@ import { VmmError } from "../errors.ts";
 import { formatRange, type Ipv4Range } from "./address.ts";
 import { COMMAND_TIMEOUT_MS, type HostNetwork } from "./host.ts";
 import type { NetworkProblem, NetworkSlot } from "./network.ts";
-import { hostLinkPrefix, type NetworkPlan, planSlot, slotIndexOf, slotOf, type SlotPlan, UPLINK } from "./plan.ts";
+import { hostLinkPrefix, type NetworkPlan, planSlot, slotIndexOf, slotNames, slotOf, type SlotPlan, UPLINK } from "./plan.ts";
 import { linkBatch, namespaceBatch, readSlotLinks, slotRules, slotSysctls, tapBatch, uplinkBatch } from "./slot-setup.ts";
 import type { SlotBuilder } from "./slots.ts";
 
@@ -62,21 +62,7 @@ export class HostSlotBuilder implements SlotBuilder {
   }
 
   async remove(indices: readonly number[]): Promise<void> {
-    const slots = indices.map((index) => this.#slot(index));
-    const present = new Set(await listNamespaces());
-    const doomed = slots.filter((slot) => present.has(slot.netns));
-    if (doomed.length > 0) await ipBatch(doomed.map((slot) => `netns del ${slot.netns}\n`).join(""));
-    const wanted = new Set(slots.map((slot) => slot.hostLink));
-    const leftovers = async (): Promise<string[]> => (await listLinks()).filter((link) => wanted.has(link));
-    // The kernel removes a namespace in the background, with its links; by name each costs 30 ms.
-    await waitFor(
-      "links of removed network slots",
-      { timeoutMs: LINKS_GONE_TIMEOUT_MS, everyMs: 20 },
-      async () => (await leftovers()).length === 0,
-    ).catch(async () => {
-      const links = await leftovers();
-      if (links.length > 0) await ipBatch(links.map((link) => `link del dev ${link}\n`).join(""));
-    });
+    await removeSlots(this.#plan, indices);
   }
 
   async repair(index: number): Promise<boolean> {
@@ -98,17 +84,7 @@ export class HostSlotBuilder implements SlotBuilder {
   }
 
   async occupied(indices: readonly number[]): Promise<number[]> {
-    if (indices.length === 0) return [];
-    const used = await listProcessNamespaces();
-    const result: number[] = [];
-    for (const index of indices) {
-      const inode = await stat(this.describe(index).netnsPath).then(
-        (info) => info.ino,
-        () => undefined,
-      );
-      if (inode !== undefined && used.has(inode)) result.push(index);
-    }
-    return result;
+    return await occupiedSlots(this.#plan, indices);
   }
 
   async refresh(): Promise<void> {
@@ -147,6 +123,40 @@ export async function findSlots(plan: NetworkPlan): Promise<number[]> {
     .map((link) => `sprited-${plan.homeId}-${link.slice(prefix.length)}`);
   const indices = [...(await listNamespaces()), ...fromLinks].map((name) => slotIndexOf(plan, name));
   return [...new Set(indices.filter((index) => index !== undefined))].sort((a, b) => a - b);
+}
+
+/** Removes slots by their names, also half-made ones and those already gone. */
+export async function removeSlots(plan: NetworkPlan, indices: readonly number[]): Promise<void> {
+  const slots = indices.map((index) => slotNames(plan, index));
+  const present = new Set(await listNamespaces());
+  const doomed = slots.filter((slot) => present.has(slot.netns));
+  if (doomed.length > 0) await ipBatch(doomed.map((slot) => `netns del ${slot.netns}\n`).join(""));
+  const wanted = new Set(slots.map((slot) => slot.hostLink));
+  const leftovers = async (): Promise<string[]> => (await listLinks()).filter((link) => wanted.has(link));
+  // The kernel removes a namespace in the background, with its links; by name each costs 30 ms.
+  await waitFor(
+    "links of removed network slots",
+    { timeoutMs: LINKS_GONE_TIMEOUT_MS, everyMs: 20 },
+    async () => (await leftovers()).length === 0,
+  ).catch(async () => {
+    const links = await leftovers();
+    if (links.length > 0) await ipBatch(links.map((link) => `link del dev ${link}\n`).join(""));
+  });
+}
+
+/** Those in which a process runs. */
+export async function occupiedSlots(plan: NetworkPlan, indices: readonly number[]): Promise<number[]> {
+  if (indices.length === 0) return [];
+  const used = await listProcessNamespaces();
+  const result: number[] = [];
+  for (const index of indices) {
+    const inode = await stat(path.join(NETNS_DIRECTORY, slotNames(plan, index).netns)).then(
+      (info) => info.ino,
+      () => undefined,
+    );
+    if (inode !== undefined && used.has(inode)) result.push(index);
+  }
+  return result;
 }
 
 async function ipBatch(commands: string, where: readonly string[] = []): Promise<void> {

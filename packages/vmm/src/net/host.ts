@@ -26,6 +26,7 @@ import {
   readRangeUses,
   removeTable,
 } from "./host-rules.ts";
+import { removeHomeRecord, writeHomeRecord } from "./home-records.ts";
 import type { NetworkOptions, NetworkProblem } from "./network.ts";
 import { type NetworkPlan, planNetwork, usableSubnets } from "./plan.ts";
 import { findResolvers } from "./resolvers.ts";
@@ -56,6 +57,7 @@ export class HostNetwork {
    * their range has to stay. Throws `VmmError` `vmm_network`.
    */
   static async open(plan: NetworkPlan, options: { hasSlots: boolean; log: Logger }): Promise<HostNetwork> {
+    await writeHomeRecord(plan.homeId, plan.home);
     const chains = await listChains();
     const host = new HostNetwork(plan, await claimRange(plan, readClaims(chains), options), options.log);
     await nft(hostRules(plan, host.subnet));
@@ -86,14 +88,9 @@ export class HostNetwork {
     await this.#openForeignChains(chains);
   }
 
-  /** Takes back what was set up for this home; forwarding and the tun device stay as they are. */
+  /** Takes back what was set up for this home. */
   async leave(): Promise<void> {
-    for (const block of findForwardBlocks(await listChains())) {
-      if (block.owner !== "iptables") continue;
-      const rules = findOwnAccepts(this.#plan, await listChain(block));
-      await nft(rules.map((rule) => `delete rule ${block.family} ${block.table} ${block.chain} handle ${rule.handle}\n`).join(""));
-    }
-    await nft(removeTable(hostTable(this.#plan)) + removeTable(claimTable(this.subnet)));
+    await leaveHost(this.#plan);
   }
 
   async #openForeignChains(chains: unknown): Promise<void> {
@@ -110,6 +107,19 @@ export class HostNetwork {
     }
     this.#problems = [...problems, ...(await legacyProblems(this.#plan)), ...resolverProblems(this.#plan)];
   }
+}
+
+/** Takes back what the host has for a home beside its slots; forwarding and the tun device stay as they are. */
+export async function leaveHost(plan: NetworkPlan): Promise<void> {
+  const chains = await listChains();
+  for (const block of findForwardBlocks(chains)) {
+    if (block.owner !== "iptables") continue;
+    const rules = findOwnAccepts(plan, await listChain(block));
+    await nft(rules.map((rule) => `delete rule ${block.family} ${block.table} ${block.chain} handle ${rule.handle}\n`).join(""));
+  }
+  const claims = readClaims(chains).filter((claim) => claim.homeId === plan.homeId);
+  await nft([hostTable(plan), ...claims.map((claim) => claimTable(claim.subnet))].map(removeTable).join(""));
+  await removeHomeRecord(plan.homeId);
 }
 
 /** What limits sprites on this host, without changing anything; for a check of the host. Needs root. */

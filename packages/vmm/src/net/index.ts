@@ -1,4 +1,5 @@
 /** The door of the network part. */
+export { removeNetworksOfGoneHomes } from "./gone-homes.ts";
 export { inspectNetwork } from "./host.ts";
 export type { NetworkLayout, NetworkOptions, NetworkProblem, NetworkSlot, NetworkSlots, OpenNetworkSlots } from "./network.ts";
 export { findResolvers } from "./resolvers.ts";

@@ -59,6 +59,8 @@ export const USER_TAP = "sprited-user";
 export const UPLINK = "uplink";
 
 export interface NetworkPlan {
+  /** Absolute path of the home. */
+  readonly home: string;
   /** 8 hex digits of the home. */
   readonly homeId: string;
   readonly layout: NetworkLayout;
@@ -106,6 +108,7 @@ export function planNetwork(options: NetworkOptions & { resolvers: readonly stri
     fail(`network.subnet is too small for ${max} slots: take a larger range`);
   }
   return {
+    home: path.resolve(options.home),
     homeId: createHash("sha256").update(path.resolve(options.home)).digest("hex").slice(0, 8),
     layout,
     managementMac: hostSideMac(layout.management.guestMac),
@@ -130,13 +133,17 @@ export function planSlot(plan: NetworkPlan, subnet: Ipv4Range, index: number): S
   const uid = plan.uidBase + home * UIDS_PER_HOME + index;
   return {
     index,
-    netns: `sprited-${plan.homeId}-${index}`,
-    hostLink: `${hostLinkPrefix(plan)}${index}`,
+    ...slotNames(plan, index),
     hostAddress: formatIpv4(first + 1),
     slotAddress: formatIpv4(first + 2),
     uid,
     gid: uid,
   };
+}
+
+/** What a slot is called on the host. */
+export function slotNames(plan: NetworkPlan, index: number): Pick<SlotPlan, "netns" | "hostLink"> {
+  return { netns: `sprited-${plan.homeId}-${index}`, hostLink: `${hostLinkPrefix(plan)}${index}` };
 }
 
 /** What the names of the host's link ends of this home begin with. */

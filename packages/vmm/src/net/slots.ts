@@ -15,6 +15,7 @@
 import { assert, ignore, type Logger, silentLogger, sleep, withDeadline } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import { findSlots, HostSlotBuilder } from "./builder.ts";
+import { removeNetworksOfGoneHomes } from "./gone-homes.ts";
 import { HostNetwork } from "./host.ts";
 import type { NetworkOptions, NetworkProblem, NetworkSlot, OpenNetworkSlots } from "./network.ts";
 import { planNetwork } from "./plan.ts";
@@ -54,6 +55,7 @@ export async function openNetworkSlots(options: NetworkOptions & { log?: Logger 
   const log = options.log ?? silentLogger;
   const plan = planNetwork({ ...options, resolvers: options.resolvers ?? (await findResolvers()) });
   try {
+    await removeNetworksOfGoneHomes({ layout: options.layout, log });
     const found = await findSlots(plan);
     const host = await HostNetwork.open(plan, { hasSlots: found.length > 0, log });
     return new SlotPool({ builder: new HostSlotBuilder(plan, host, log), found, spare: plan.spare, max: plan.max, log });
