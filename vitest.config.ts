@@ -7,9 +7,6 @@ import { defineConfig } from "vitest/config";
 const VM_TIMEOUT_MS = 300_000;
 
 const REAL_VMS = "**/*.vm.test.ts";
-/** Runs for many minutes of emulation; on request: SPRITED_TEST_SLOW=1. */
-// oxlint-disable-next-line house/no-process-env -- the test runner has no other configuration
-const SLOW = process.env["SPRITED_TEST_SLOW"] === "1" ? [] : ["tests/integration/guest.vm.test.ts"];
 const withVms = { fileParallelism: false, testTimeout: VM_TIMEOUT_MS, hookTimeout: VM_TIMEOUT_MS };
 
 export default defineConfig({
@@ -26,7 +23,7 @@ export default defineConfig({
       },
       { test: { name: "contract", include: ["packages/*/src/**/contract/**/*.test.ts"], exclude: [REAL_VMS], testTimeout: 30_000 } },
       { test: { name: "compat", include: ["tests/compat/**/*.test.ts"] } },
-      { test: { name: "integration", include: ["tests/integration/**/*.test.ts", `packages/${REAL_VMS}`], exclude: SLOW, ...withVms } },
+      { test: { name: "integration", include: ["tests/integration/**/*.test.ts", `packages/${REAL_VMS}`], ...withVms } },
       { test: { name: "conformance", include: ["tests/conformance/**/*.test.ts"], ...withVms } },
       { test: { name: "e2e", include: ["tests/e2e/**/*.test.ts"], ...withVms } },
     ],

@@ -210,6 +210,8 @@ describe.skipIf(vmSkipReason() !== undefined)("inner environment", () => {
     expect((await vm.link.status()).inner).toBe("running");
     const ran = await runCommand(vm.link, ["/.sprite/bin/busybox", "echo", "still"], { dir: "/" });
     expect([ran.stdout.toString(), ran.exit?.code]).toEqual(["still\n", 0]);
+    const gone = await runCommand(vm.link, ["ls"], { dir: "/" });
+    expect([gone.exit?.code, gone.stderr.toString()]).toEqual([127, expect.stringMatching(/^.*ls.*\n$/)]);
   });
 
   test("[BOOT-5] a cold start after a power cut mounts the disk again; a stop leaves it clean", async () => {
