@@ -21,6 +21,7 @@ export async function startDaemon(config: Config, options: { logger: Logger }): 
     version: productVersion(),
     spriteDomain: config.api.domain,
     bodyBytesMax: config.api.bodyBytesMax,
+    control: config.api.control === "on",
     state: "starting",
   });
   await features.recover();

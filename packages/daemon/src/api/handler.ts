@@ -31,6 +31,8 @@ export interface ApiContext {
   version: string;
   timings: ApiTimings;
   bodyBytesMax: number;
+  /** Whether control connections are offered at all. */
+  control: boolean;
   state(): "starting" | "ready" | "stopping";
   /** Aborts when the server begins to stop: answers without end end then. */
   shutdown: AbortSignal;

@@ -37,6 +37,8 @@ export interface ApiServerOptions {
   spriteDomain: string;
   /** Largest JSON body, bytes. */
   bodyBytesMax?: number;
+  /** Offers control connections (docs/adr/0013-control-off-by-default.md). Default: no. */
+  control?: boolean;
   clock?: Clock;
   timings?: Partial<ApiTimings>;
   /** `starting`: everything but `/healthz` and `/openapi.json` is answered 503 until `markReady`. */
@@ -74,6 +76,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
     clock: options.clock ?? systemClock,
     version: options.version,
     timings: { ...TIMINGS, ...options.timings },
+    control: options.control ?? false,
     bodyBytesMax: options.bodyBytesMax ?? API_LIMITS.bodyBytesMax,
     state: () => (shutdown.signal.aborted ? "stopping" : state),
     shutdown: shutdown.signal,

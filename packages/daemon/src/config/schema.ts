@@ -147,6 +147,14 @@ export const configSchema = z.strictObject({
       .min(1)
       .default("localhost")
       .meta(about("Domain below which sprite URLs are formed: `http://NAME-ORGANIZATION.DOMAIN:PORT`.")),
+    control: z
+      .enum(["on", "off"])
+      .default("off")
+      .meta(
+        about(
+          "Control connections (`controlMode` of the official JavaScript client). That client runs a command twice over them when it ends with another exit code than 0, so they are off.",
+        ),
+      ),
   }),
   timeouts: z.strictObject({
     boot_ms: milliseconds

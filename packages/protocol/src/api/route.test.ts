@@ -39,8 +39,8 @@ describe("matchRoute", () => {
   });
 
   it("[API-4] knows what is not served yet, and the control path", () => {
-    expect(matchRoute("GET", "/v1/sprites/a/control", upgrade)).toEqual({ kind: "control" });
-    expect(matchRoute("GET", "/v1/sprites/a/control", plain)).toEqual({ kind: "control" });
+    expect(matchRoute("GET", "/v1/sprites/a/control", upgrade)).toEqual({ kind: "control", sprite: "a" });
+    expect(matchRoute("GET", "/v1/sprites/a/control", plain)).toEqual({ kind: "control", sprite: "a" });
     for (const path of [
       "checkpoint",
       "checkpoints/v1/restore",

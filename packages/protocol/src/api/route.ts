@@ -11,8 +11,8 @@ export type Route =
   | { kind: "method_not_allowed"; allow: string[] }
   /** The path exists only as a WebSocket. */
   | { kind: "websocket_required" }
-  /** `/v1/sprites/{name}/control`: 404 with an empty body. */
-  | { kind: "control" }
+  /** `/v1/sprites/{name}/control`: where it is not offered, 404 with an empty body. */
+  | { kind: "control"; sprite: string }
   | { kind: "not_available_yet"; what: string }
   | { kind: "not_found" };
 
@@ -56,9 +56,9 @@ function whyNot(endpoints: Endpoint[], wanted: string): Route {
 }
 
 function unknownPath(segments: string[]): Route {
-  const [, v1, sprites, , feature, ...rest] = segments;
+  const [, v1, sprites, sprite = "", feature, ...rest] = segments;
   if (v1 !== "v1" || sprites !== "sprites" || feature === undefined) return { kind: "not_found" };
-  if (feature === "control" && rest.length === 0) return { kind: "control" };
+  if (feature === "control" && rest.length === 0) return { kind: "control", sprite };
   const known = NOT_AVAILABLE_YET.find(({ prefix }) => prefix === feature);
   return known ? { kind: "not_available_yet", what: known.what } : { kind: "not_found" };
 }

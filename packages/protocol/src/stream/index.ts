@@ -1,3 +1,4 @@
+export { type ControlAnswer, decodeControlData, decodeControlRequest, encodeControlAnswer } from "./control-messages.ts";
 export {
   type ClientMessage,
   CloseCode,

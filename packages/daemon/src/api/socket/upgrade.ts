@@ -19,6 +19,7 @@ import { commonHeaders, errorReply } from "../error-reply.ts";
 import { type ExecQuery, execRequest } from "../exec-request.ts";
 import type { ApiContext } from "../handler.ts";
 import { requireSession } from "../handlers/sessions.ts";
+import { offersControl, serveControl } from "./control.ts";
 import { cutOffAfter } from "./cut-off.ts";
 import { serveExecSocket } from "./exec-socket.ts";
 import { PendingSocket } from "./pending-socket.ts";
@@ -60,7 +61,8 @@ export class Upgrades {
     try {
       const url = new URL(request.url ?? "/", "http://localhost");
       const route = matchRoute(request.method ?? "GET", url.pathname, { upgrade: true });
-      if (route.kind === "control") {
+      if (route.kind === "control" && offersControl(context, request)) this.#control(request, pending, route.sprite, facts);
+      else if (route.kind === "control") {
         pending.refuse({ status: 404, headers: commonHeaders(facts.requestId), body: "" });
         status = 404;
       } else {
@@ -84,6 +86,22 @@ export class Upgrades {
       cutOffAfter(this.#context.timings.closeMs, socket, () => socket.terminate());
     }
     this.#server.close();
+  }
+
+  /** Opens a control connection to an existing sprite. Throws `ApiError`. */
+  #control(request: IncomingMessage, pending: PendingSocket, spriteName: string, facts: RequestFacts): void {
+    const context = this.#context;
+    requireReady(context);
+    facts.endpoint = "control";
+    facts.sprite = spriteName;
+    const caller = authorize(context.features.organizations, request.headers.authorization, { access: "token" }, { name: spriteName });
+    facts.organization = caller.organizationSlug;
+    facts.tokenId = caller.tokenId;
+    context.features.sprites.get(caller.organizationId, spriteName);
+    requireHandshake(request);
+    this.#upgrade(request, pending, facts, (socket) => {
+      void serveControl({ socket, context, caller, spriteName, logger: context.logger });
+    });
   }
 
   async #open(request: IncomingMessage, url: URL, facts: RequestFacts, gone: AbortSignal): Promise<Opened> {
@@ -140,6 +158,21 @@ export class Upgrades {
   #serve(request: IncomingMessage, pending: PendingSocket, opened: Opened, facts: RequestFacts): void {
     const context = this.#context;
     const startedMs = context.clock.monotonicMs();
+    const isOpen = this.#upgrade(request, pending, facts, (socket) => {
+      void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
+        const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
+        context.logger.info(
+          { event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end },
+          "exec socket ended",
+        );
+      }, ignore("never rejects"));
+    });
+    // The handshake of a socket that died meanwhile calls nobody back.
+    if (!isOpen) opened.attachment.close();
+  }
+
+  /** Answers the handshake; false when the connection is gone already. */
+  #upgrade(request: IncomingMessage, pending: PendingSocket, facts: RequestFacts, onSocket: (socket: WebSocket) => void): boolean {
     const { socket: raw, head } = pending.take();
     const extra = { ...commonHeaders(facts.requestId), "X-Sprite-Capabilities": "signal" };
     const addHeaders = (headers: string[], of: IncomingMessage): void => {
@@ -151,19 +184,12 @@ export class Upgrades {
         raw.resume(); // the WebSocket listens now
         this.#sockets.add(socket);
         socket.once("close", () => this.#sockets.delete(socket));
-        void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
-          const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
-          context.logger.info(
-            { event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end },
-            "exec socket ended",
-          );
-        }, ignore("never rejects"));
+        onSocket(socket);
       });
     } finally {
       this.#server.off("headers", addHeaders);
     }
-    // The handshake of a socket that died meanwhile calls nobody back.
-    if (raw.destroyed) opened.attachment.close();
+    return !raw.destroyed;
   }
 }
 
