@@ -19,6 +19,7 @@ class SimulatedPool {
   spares: PlannedSpare[] = [];
   version = 1;
   nowMs = 1_000_000;
+  waiting = 0;
   claimsMs: number[] = [];
   begunMs: number[] = [];
   failures = { count: 0, lastMs: 0 };

@@ -36,6 +36,8 @@ export interface PoolSituation {
   spares: readonly PlannedSpare[];
   /** The template's current version; undefined: there is none, nothing can be filled. */
   version: number | undefined;
+  /** Claims that wait for a spare. */
+  waiting: number;
   /** Times of claims, ms. */
   claimsMs: readonly number[];
   /** When fillings were begun, ms. */
@@ -55,9 +57,9 @@ export interface PoolPlan {
 }
 
 /** How many ready spares the pool aims at (POOL-2). */
-export function aimOf(situation: Pick<PoolSituation, "settings" | "claimsMs" | "nowMs">): number {
-  const recent = situation.claimsMs.filter((atMs) => atMs > situation.nowMs - DEMAND_MS).length;
-  return Math.max(situation.settings.min, Math.min(situation.settings.max, situation.settings.min + recent));
+export function aimOf({ settings, waiting, claimsMs, nowMs }: PoolSituation): number {
+  const recent = claimsMs.filter((atMs) => atMs > nowMs - DEMAND_MS).length;
+  return Math.max(settings.min, Math.min(settings.max, settings.min + waiting + recent));
 }
 
 export function planPool(situation: PoolSituation): PoolPlan {

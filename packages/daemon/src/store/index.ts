@@ -3,3 +3,4 @@ export { type Database, openDatabase } from "./database.ts";
 export { insertOrganization, loadOrganizations, type OrganizationRecord } from "./organizations.ts";
 export { spriteRecords } from "./sprite-records.ts";
 export { findToken, insertToken, listTokens, revokeToken, type TokenRecord, updateLastUsed } from "./tokens.ts";
+export { poolRecords } from "./pools.ts";

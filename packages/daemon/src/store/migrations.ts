@@ -6,6 +6,7 @@ import { type CompiledQuery, sql } from "kysely";
 import { checkpointTables } from "./checkpoint-tables.ts";
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
+import { templateTables } from "./template-tables.ts";
 
 interface Migration {
   name: string;
@@ -16,6 +17,7 @@ interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { name: "organizations, tokens, sprites, vms", steps: firstTables },
   { name: "checkpoints", steps: checkpointTables },
+  { name: "templates, pools", steps: templateTables },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

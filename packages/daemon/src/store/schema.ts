@@ -2,7 +2,9 @@
  * Tables as the newest migration leaves them. Column types are those that SQLite and PostgreSQL
  * share: text, whole numbers (times in ms, booleans as 0/1), bytes; JSON as text.
  */
-export interface Schema {
+import type { TemplateSchema } from "./template-tables.ts";
+
+export interface Schema extends TemplateSchema {
   organizations: {
     id: string;
     slug: string;

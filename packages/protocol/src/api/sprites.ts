@@ -22,8 +22,8 @@ export const spriteName = z.string().superRefine(rule(spriteNameProblem, "name_i
   pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
 });
 
-const labels = z.array(z.string()).superRefine(rule(labelsProblem, "labels_invalid"));
-const environment = z.record(z.string(), z.string()).superRefine(rule(environmentProblem, "environment_invalid"));
+export const labels = z.array(z.string()).superRefine(rule(labelsProblem, "labels_invalid"));
+export const environment = z.record(z.string(), z.string()).superRefine(rule(environmentProblem, "environment_invalid"));
 
 const urlSettingsRequest = z.strictObject({
   auth: z.enum(["sprite", "public"]).optional(),

@@ -1,0 +1,155 @@
+/** Queries on pools, their spares and claims. `Config` is what was stored; its form is the caller's. */
+import type { Database } from "./database.ts";
+import { StoreError } from "./errors.ts";
+
+interface PoolRow<Config> {
+  id: string;
+  organizationId: string;
+  name: string;
+  templateName: string;
+  config: Config;
+  claimed: number;
+  createdAtMs: number;
+  updatedAtMs: number;
+}
+
+interface SpareRow {
+  spriteId: string;
+  poolId: string;
+  templateVersion: number;
+  state: "filling" | "ready";
+  sinceMs: number;
+}
+
+interface ClaimRow {
+  organizationId: string;
+  key: string;
+  poolId: string;
+  spriteId: string;
+  askedName: string | undefined;
+  spriteName: string;
+  claimedAtMs: number;
+}
+
+export function poolRecords<Config>(database: Database) {
+  const { query } = database;
+  return {
+    loadPools: (): PoolRow<Config>[] =>
+      database.all(query.selectFrom("pools").selectAll()).map((row) => ({
+        id: row.id,
+        organizationId: row.organization_id,
+        name: row.name,
+        templateName: row.template_name,
+        config: parse<Config>(row),
+        claimed: row.claimed,
+        createdAtMs: row.created_at_ms,
+        updatedAtMs: row.updated_at_ms,
+      })),
+    loadSpares: (): SpareRow[] =>
+      database.all(query.selectFrom("pool_spares").selectAll().orderBy("since_ms").orderBy("sprite_id")).map((row) => ({
+        spriteId: row.sprite_id,
+        poolId: row.pool_id,
+        templateVersion: row.template_version,
+        state: row.state === "ready" ? "ready" : "filling",
+        sinceMs: row.since_ms,
+      })),
+    insertPool: (pool: PoolRow<Config>): void => {
+      database.run(
+        query
+          .insertInto("pools")
+          .values({ id: pool.id, organization_id: pool.organizationId, created_at_ms: pool.createdAtMs, ...changeable(pool) }),
+      );
+    },
+    updatePool: (pool: PoolRow<Config>): void => {
+      const { claimed: _counted, ...columns } = changeable(pool);
+      database.run(query.updateTable("pools").set(columns).where("id", "=", pool.id));
+    },
+    deletePool: (poolId: string): void =>
+      database.transaction(() => {
+        database.run(query.deleteFrom("pool_spares").where("pool_id", "=", poolId));
+        database.run(query.deleteFrom("pools").where("id", "=", poolId));
+      }),
+    insertSpare: (spare: SpareRow): void => {
+      database.run(
+        query.insertInto("pool_spares").values({
+          sprite_id: spare.spriteId,
+          pool_id: spare.poolId,
+          template_version: spare.templateVersion,
+          state: spare.state,
+          since_ms: spare.sinceMs,
+        }),
+      );
+    },
+    updateSpare: (spare: SpareRow): void => {
+      database.run(
+        query
+          .updateTable("pool_spares")
+          .set({ state: spare.state, since_ms: spare.sinceMs, template_version: spare.templateVersion })
+          .where("sprite_id", "=", spare.spriteId),
+      );
+    },
+    deleteSpare: (spriteId: string): void => {
+      database.run(query.deleteFrom("pool_spares").where("sprite_id", "=", spriteId));
+    },
+    spareClaimed: (spare: SpareRow): void =>
+      database.transaction(() => {
+        database.run(query.deleteFrom("pool_spares").where("sprite_id", "=", spare.spriteId));
+        database.run(
+          query
+            .updateTable("pools")
+            .set((e) => ({ claimed: e("claimed", "+", 1) }))
+            .where("id", "=", spare.poolId),
+        );
+      }),
+    findClaim: (organizationId: string, key: string): ClaimRow | undefined => {
+      const row = database.first(
+        query.selectFrom("pool_claims").selectAll().where("organization_id", "=", organizationId).where("idempotency_key", "=", key),
+      );
+      return (
+        row && {
+          organizationId: row.organization_id,
+          key: row.idempotency_key,
+          poolId: row.pool_id,
+          spriteId: row.sprite_id,
+          askedName: row.asked_name ?? undefined,
+          spriteName: row.sprite_name,
+          claimedAtMs: row.claimed_at_ms,
+        }
+      );
+    },
+    insertClaim: (claim: ClaimRow): void => {
+      database.run(
+        query.insertInto("pool_claims").values({
+          organization_id: claim.organizationId,
+          idempotency_key: claim.key,
+          pool_id: claim.poolId,
+          sprite_id: claim.spriteId,
+          asked_name: claim.askedName ?? null,
+          sprite_name: claim.spriteName,
+          claimed_at_ms: claim.claimedAtMs,
+        }),
+      );
+    },
+    deleteClaims: (beforeMs: number): void => {
+      database.run(query.deleteFrom("pool_claims").where("claimed_at_ms", "<", beforeMs));
+    },
+  };
+}
+
+function changeable<Config>(pool: PoolRow<Config>) {
+  return {
+    name: pool.name,
+    template_name: pool.templateName,
+    config: JSON.stringify(pool.config),
+    claimed: pool.claimed,
+    updated_at_ms: pool.updatedAtMs,
+  };
+}
+
+function parse<Config>(row: { id: string; config: string }): Config {
+  try {
+    return JSON.parse(row.config) as Config;
+  } catch (cause) {
+    throw new StoreError("store_damaged", `pool ${row.id}: a record that is not JSON`, { cause });
+  }
+}
