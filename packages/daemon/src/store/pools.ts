@@ -31,7 +31,12 @@ interface ClaimRow {
   claimedAtMs: number;
 }
 
+/** Everything the pool feature asks of the store. */
 export function poolRecords<Config>(database: Database) {
+  return { ...poolQueries<Config>(database), ...spareQueries(database), ...claimQueries(database) };
+}
+
+function poolQueries<Config>(database: Database) {
   const { query } = database;
   return {
     loadPools: (): PoolRow<Config>[] =>
@@ -45,6 +50,25 @@ export function poolRecords<Config>(database: Database) {
         createdAtMs: row.created_at_ms,
         updatedAtMs: row.updated_at_ms,
       })),
+    insertPool: (pool: PoolRow<Config>): void => {
+      const fixed = { id: pool.id, organization_id: pool.organizationId, created_at_ms: pool.createdAtMs, claimed: pool.claimed };
+      database.run(query.insertInto("pools").values({ ...fixed, ...changeable(pool) }));
+    },
+    /** Writes the settings; never the count of claims. */
+    updatePool: (pool: PoolRow<Config>): void => {
+      database.run(query.updateTable("pools").set(changeable(pool)).where("id", "=", pool.id));
+    },
+    deletePool: (poolId: string): void =>
+      database.transaction(() => {
+        database.run(query.deleteFrom("pool_spares").where("pool_id", "=", poolId));
+        database.run(query.deleteFrom("pools").where("id", "=", poolId));
+      }),
+  };
+}
+
+function spareQueries(database: Database) {
+  const { query } = database;
+  return {
     loadSpares: (): SpareRow[] =>
       database.all(query.selectFrom("pool_spares").selectAll().orderBy("since_ms").orderBy("sprite_id")).map((row) => ({
         spriteId: row.sprite_id,
@@ -53,44 +77,16 @@ export function poolRecords<Config>(database: Database) {
         state: row.state === "ready" ? "ready" : "filling",
         sinceMs: row.since_ms,
       })),
-    insertPool: (pool: PoolRow<Config>): void => {
-      database.run(
-        query
-          .insertInto("pools")
-          .values({ id: pool.id, organization_id: pool.organizationId, created_at_ms: pool.createdAtMs, ...changeable(pool) }),
-      );
-    },
-    updatePool: (pool: PoolRow<Config>): void => {
-      const { claimed: _counted, ...columns } = changeable(pool);
-      database.run(query.updateTable("pools").set(columns).where("id", "=", pool.id));
-    },
-    deletePool: (poolId: string): void =>
-      database.transaction(() => {
-        database.run(query.deleteFrom("pool_spares").where("pool_id", "=", poolId));
-        database.run(query.deleteFrom("pools").where("id", "=", poolId));
-      }),
     insertSpare: (spare: SpareRow): void => {
-      database.run(
-        query.insertInto("pool_spares").values({
-          sprite_id: spare.spriteId,
-          pool_id: spare.poolId,
-          template_version: spare.templateVersion,
-          state: spare.state,
-          since_ms: spare.sinceMs,
-        }),
-      );
+      database.run(query.insertInto("pool_spares").values({ sprite_id: spare.spriteId, pool_id: spare.poolId, ...spareColumns(spare) }));
     },
     updateSpare: (spare: SpareRow): void => {
-      database.run(
-        query
-          .updateTable("pool_spares")
-          .set({ state: spare.state, since_ms: spare.sinceMs, template_version: spare.templateVersion })
-          .where("sprite_id", "=", spare.spriteId),
-      );
+      database.run(query.updateTable("pool_spares").set(spareColumns(spare)).where("sprite_id", "=", spare.spriteId));
     },
     deleteSpare: (spriteId: string): void => {
       database.run(query.deleteFrom("pool_spares").where("sprite_id", "=", spriteId));
     },
+    /** The spare is a sprite now: forgets it and counts the claim. */
     spareClaimed: (spare: SpareRow): void =>
       database.transaction(() => {
         database.run(query.deleteFrom("pool_spares").where("sprite_id", "=", spare.spriteId));
@@ -101,21 +97,26 @@ export function poolRecords<Config>(database: Database) {
             .where("id", "=", spare.poolId),
         );
       }),
+  };
+}
+
+function claimQueries(database: Database) {
+  const { query } = database;
+  return {
     findClaim: (organizationId: string, key: string): ClaimRow | undefined => {
       const row = database.first(
         query.selectFrom("pool_claims").selectAll().where("organization_id", "=", organizationId).where("idempotency_key", "=", key),
       );
-      return (
-        row && {
-          organizationId: row.organization_id,
-          key: row.idempotency_key,
-          poolId: row.pool_id,
-          spriteId: row.sprite_id,
-          askedName: row.asked_name ?? undefined,
-          spriteName: row.sprite_name,
-          claimedAtMs: row.claimed_at_ms,
-        }
-      );
+      if (!row) return undefined;
+      return {
+        organizationId: row.organization_id,
+        key: row.idempotency_key,
+        poolId: row.pool_id,
+        spriteId: row.sprite_id,
+        askedName: row.asked_name ?? undefined,
+        spriteName: row.sprite_name,
+        claimedAtMs: row.claimed_at_ms,
+      };
     },
     insertClaim: (claim: ClaimRow): void => {
       database.run(
@@ -136,12 +137,15 @@ export function poolRecords<Config>(database: Database) {
   };
 }
 
+function spareColumns(spare: SpareRow) {
+  return { state: spare.state, since_ms: spare.sinceMs, template_version: spare.templateVersion };
+}
+
 function changeable<Config>(pool: PoolRow<Config>) {
   return {
     name: pool.name,
     template_name: pool.templateName,
     config: JSON.stringify(pool.config),
-    claimed: pool.claimed,
     updated_at_ms: pool.updatedAtMs,
   };
 }
