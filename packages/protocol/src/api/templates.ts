@@ -76,7 +76,7 @@ export const templateEndpoints = {
       "sprite_not_found",
       "sprite_failed",
       "checkpoint_not_found",
-      "checkpoint_not_complete",
+      "checkpoint_damaged",
       "environment_invalid",
       "labels_invalid",
       "template_memory_missing",
