@@ -4,10 +4,10 @@ import { once } from "node:events";
 import fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { ignore, run, silentLogger } from "@sprited/base";
-import { openQemuDriver, type VmJail, type VmmDriver } from "@sprited/vmm";
-import { CONTRACT_PORT, type ContractWorld, vmmContract } from "@sprited/vmm/contract";
-import { describe } from "vitest";
+import { ignore, run, silentLogger, sleep } from "@sprited/base";
+import { openQemuDriver, type VmJail, type VmmDriver, type VmProcess } from "@sprited/vmm";
+import { askGuest, CONTRACT_PORT, type ContractWorld, vmmContract } from "@sprited/vmm/contract";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { vmSkipReason } from "../kit/preflight.ts";
 import { loadVmParts, writeContractInitrd } from "../kit/vm-parts.ts";
 
@@ -113,4 +113,50 @@ async function tracesBelow(directory: string): Promise<string[]> {
 
 describe.skipIf(vmSkipReason() !== undefined)("with real VMs", () => {
   vmmContract("the QEMU driver", openWorld);
+
+  describe("the last words of a guest whose kernel panics", () => {
+    let world: ContractWorld;
+    beforeAll(async () => {
+      world = await openWorld();
+    });
+    afterAll(async () => {
+      await world?.[Symbol.asyncDispose]();
+    });
+
+    async function boot(incarnation: string): Promise<VmProcess> {
+      const directory = path.join(world.directory, incarnation);
+      const memory = { kind: "fresh", path: path.join(world.directory, `ram-${incarnation}`) } as const;
+      const vm = await world.driver.start({ ...world.machine(), incarnation, directory, memory });
+      expect(await askGuest(vm, "add")).toBe(1);
+      return vm;
+    }
+
+    async function panic(vm: VmProcess, words: string): Promise<void> {
+      const port = await vm.openPort(CONTRACT_PORT);
+      port.resume().write(`panic ${words}\n`);
+      await once(port, "close");
+    }
+
+    test("are part of why it ended", async () => {
+      const vm = await boot("panic1");
+      await panic(vm, "farewell-1");
+      const exit = await vm.exited;
+      expect(exit.kind).toBe("guest");
+      expect(exit.detail).toMatch(/farewell-1[\s\S]*Kernel panic - not syncing/);
+      await vm.dispose();
+    });
+
+    test("are found by the next program run when none ran meanwhile", async () => {
+      const before = await boot("panic2");
+      await world.driver.close();
+      const port = await before.openPort(CONTRACT_PORT);
+      port.resume().write("panic farewell-2\n");
+      await sleep(2_000);
+      world.driver = await world.reopen();
+      const vm = await world.driver.adopt(before.spec.directory);
+      expect(await vm?.exited).toMatchObject({ kind: "guest", detail: expect.stringContaining("farewell-2") });
+      await vm?.dispose();
+      expect(await world.traces()).toEqual([]);
+    });
+  });
 });

@@ -45,6 +45,7 @@ while :; do
       add) number=$((number + 1)); echo "$nonce $number" >&3 ;;
       get) echo "$nonce $number" >&3 ;;
       off) $bb reboot -f ;;
+      panic) echo "$nonce" >/dev/console; echo c >/proc/sysrq-trigger ;;
     esac
   done
   # Nobody holds the host's end now.

@@ -84,7 +84,10 @@ export interface MemorySnapshot {
 export interface VmExit {
   /** `requested`: killed or shut down by us; `guest`: the guest powered off; `crashed`: anything else. */
   kind: "requested" | "guest" | "crashed";
-  /** Last lines of the VMM's own error output, for the log; never shown to API clients. */
+  /**
+   * Last lines of the guest's console, where it ended by itself, and of the VMM's own error output;
+   * for the log, never shown to API clients. The guest wrote what it liked.
+   */
   detail: string;
 }
 

@@ -1,2 +1,2 @@
 export { vmmContract } from "./contract.ts";
-export { CONTRACT_PORT, type ContractWorld } from "./world.ts";
+export { askGuest, CONTRACT_PORT, type ContractWorld } from "./world.ts";

@@ -121,7 +121,9 @@ export function qemuArgs(spec: VmSpec, facts: ProgramFacts): string[] {
     // Nothing reads it but people and tests who look for a home's processes.
     ["-name", `guest=${spec.directory.replaceAll(",", ",,")},debug-threads=on`],
     facts.dataPaths.flatMap((path) => ["-L", path]),
-    ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ["-nodefaults", "-no-user-config", "-display", "none"],
+    // A machine that its guest ended stays, stopped, until its last words were read (`QemuVm`).
+    ["-action", "reboot=shutdown,shutdown=pause"],
     ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     descriptorArgs(files),
     machineArgs(spec, facts, files),

@@ -3,18 +3,25 @@
  * broke, and what QEMU announced on it. Never keeps the program running.
  */
 import { DeadlineError, ignore, withDeadline } from "@sprited/base";
+import { z } from "zod";
 import { VmmError } from "../errors.ts";
 import { connectSocket, type QmpCallOptions, type QmpEvent, QmpSession } from "./qmp.ts";
 
 /** Longest wait for a connection to a process that already ran, ms. */
 const RECONNECT_TIMEOUT_MS = 10_000;
 
+/** What QEMU says of a machine that its guest has ended. */
+const endedStatus = z.object({ status: z.enum(["shutdown", "guest-panicked", "internal-error"]) });
+
 /** Why the guest's machine ended, as QEMU announced it. */
 export type AnnouncedEnd = "guest" | "host";
 
 export class QemuControl {
-  /** Set when QEMU announced that the machine ends. */
+  /** Resolves when the guest has ended its machine. Never rejects. */
+  readonly guestEnded: Promise<void>;
+  /** Set when QEMU announced that the machine ends; what was announced first is why. */
   announcedEnd: AnnouncedEnd | undefined;
+  #onGuestEnded = (): void => {};
   readonly #socketPath: string;
   readonly #onLost: () => void;
   readonly #listeners = new Set<(event: QmpEvent) => void>();
@@ -26,6 +33,9 @@ export class QemuControl {
   constructor(socketPath: string, onLost: () => void) {
     this.#socketPath = socketPath;
     this.#onLost = onLost;
+    this.guestEnded = new Promise((resolve) => {
+      this.#onGuestEnded = resolve;
+    });
   }
 
   /** The open session, or a new one as soon as the process accepts it. */
@@ -95,8 +105,19 @@ export class QemuControl {
     }
   }
 
+  /** Asks whether the guest ended its machine while nobody listened. */
+  async noticeGuestEnd(): Promise<void> {
+    const parsed = endedStatus.safeParse(await this.execute("query-status"));
+    if (parsed.success) this.#announce("guest");
+  }
+
+  #announce(end: AnnouncedEnd): void {
+    this.announcedEnd ??= end;
+    if (this.announcedEnd === "guest") this.#onGuestEnded();
+  }
+
   #receive(event: QmpEvent): void {
-    if (event.event === "SHUTDOWN") this.announcedEnd = event.data["guest"] === true ? "guest" : "host";
+    if (event.event === "SHUTDOWN") this.#announce(event.data["guest"] === true ? "guest" : "host");
     // A listener that is done removes itself; that does not disturb going through a set.
     for (const listener of this.#listeners) listener(event);
   }

@@ -25,8 +25,10 @@ const SAVE_TIMEOUT_MS = 60_000;
 const KILL_TIMEOUT_MS = 5_000;
 /** Longest wait for the announcements of a process that is gone, ms. */
 const DRAIN_TIMEOUT_MS = 500;
-/** QEMU's own words that go into `VmExit.detail`, bytes. */
+/** QEMU's own words, and the guest's, that go into `VmExit.detail`, bytes of each. */
 const DETAIL_BYTES_MAX = 4_096;
+/** Longest wait for the last words of a guest that ended, ms. */
+const LAST_WORDS_TIMEOUT_MS = 2_000;
 
 const status = z.object({ running: z.boolean() });
 
@@ -58,7 +60,10 @@ export class QemuVm implements VmProcess {
   readonly exited: Promise<VmExit>;
   readonly #parts: QemuVmParts;
   #isKilled = false;
+  #isDetached = false;
   #exit: VmExit | undefined;
+  /** Settled while the machine lives; reading and ending it once its guest has ended. */
+  #lastWords: Promise<void> = Promise.resolve();
 
   constructor(parts: QemuVmParts) {
     this.#parts = parts;
@@ -66,6 +71,10 @@ export class QemuVm implements VmProcess {
     this.incarnation = this.spec.incarnation;
     this.pid = parts.watch.identity.pid;
     this.exited = this.#awaitExit();
+    void parts.control.guestEnded.then(() => {
+      this.#lastWords = this.#endMachine();
+    });
+    parts.control.noticeGuestEnd().catch(ignore("a machine that cannot be asked is seen by its process"));
   }
 
   async openPort(name: string, options: { signal?: AbortSignal } = {}): Promise<Duplex> {
@@ -146,12 +155,14 @@ export class QemuVm implements VmProcess {
 
   async dispose(): Promise<void> {
     assert(this.#exit, "a VM is disposed of only after its process ended");
+    await this.#lastWords;
     await fs.rm(this.#parts.paths.directory, { recursive: true, force: true });
     await removeCgroup(this.#parts.record.cgroups);
   }
 
   /** Lets go of the VM: it runs on, this object is of no more use. */
   detach(): void {
+    this.#isDetached = true;
     this.#parts.watch.close();
     this.#parts.control.close();
   }
@@ -161,13 +172,27 @@ export class QemuVm implements VmProcess {
     return this.#parts.control.execute(command, args);
   }
 
+  /** QEMU keeps a machine that its guest has ended, so that the console can be read; nothing else does. Never rejects. */
+  async #endMachine(): Promise<void> {
+    try {
+      await withDeadline("the last words of a guest", { timeoutMs: LAST_WORDS_TIMEOUT_MS }, async () => {
+        await this.console();
+        await this.#execute("quit");
+      });
+    } catch {
+      // Ended without its last words. One that was let go of stays as it is for whoever adopts it.
+      if (!this.#isDetached) await this.#parts.watch.kill().catch(ignore("its end is awaited by whoever needs it"));
+    }
+  }
+
   async #awaitExit(): Promise<VmExit> {
     const { watch, control, paths } = this.#parts;
     const end = await watch.ended;
     await Promise.race([control.drained(), sleep(DRAIN_TIMEOUT_MS)]);
     const isGuest = control.announcedEnd === undefined ? end.code === 0 : control.announcedEnd === "guest";
     control.close();
-    const detail = await logTail(paths.log, DETAIL_BYTES_MAX).catch(() => "");
+    await this.#lastWords;
+    const detail = await lastLines(paths);
     this.#exit = { kind: this.#isKilled ? "requested" : isGuest ? "guest" : "crashed", detail };
     return this.#exit;
   }
@@ -175,6 +200,15 @@ export class QemuVm implements VmProcess {
   #requireAlive(): void {
     if (this.#exit) throw gone();
   }
+}
+
+/** What the guest said last, as far as it was read, and after it QEMU itself. */
+async function lastLines(paths: VmPaths): Promise<string> {
+  const [console, log] = await Promise.all([
+    findText(paths.console).catch(ignore("the log may tell enough")),
+    logTail(paths.log, DETAIL_BYTES_MAX).catch(ignore("the console may tell enough")),
+  ]);
+  return [console?.slice(-DETAIL_BYTES_MAX), log].filter((text) => text !== undefined && text !== "").join("\n");
 }
 
 function gone(): VmmError {
