@@ -9,7 +9,7 @@ import { Sessions } from "./exec/index.ts";
 import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
 import { ensureFirstToken, Organizations } from "./organization/index.ts";
 import { reclaim } from "./reclaim/index.ts";
-import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
+import { lifeOfMachine, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
 import { openDatabase, spriteRecords } from "./store/index.ts";
 import type { SpriteState } from "./sprite/index.ts";
 
@@ -90,7 +90,9 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     async recover() {
       const adoptions: Promise<unknown>[] = [];
       await sprites.recover((spriteId, machine) => {
-        adoptions.push(exec.adopt(spriteId, machine).catch(ignore("an agent that does not answer shows at the next request")));
+        adoptions.push(
+          exec.adopt(spriteId, lifeOfMachine(machine)).catch(ignore("an agent that does not answer shows at the next request")),
+        );
       });
       // A client that comes back at once finds its session; an agent that is slow holds nobody up for long.
       await Promise.race([Promise.all(adoptions), sleep(ADOPTION_WAIT_MS, { ref: false })]);

@@ -1,7 +1,7 @@
 /** From the query of an exec call to a command. Pure. */
 import { commandProblem } from "@sprited/protocol/api";
 import { ApiError } from "@sprited/protocol/errors";
-import type { ExecRequest } from "../exec/exec.ts";
+import type { ExecCommand } from "../exec/exec.ts";
 
 /** Size of a terminal when the client names none. */
 const TERMINAL_SIZE = { cols: 80, rows: 24 };
@@ -20,8 +20,14 @@ export interface ExecQuery {
   max_run_after_disconnect?: number | undefined;
 }
 
+/** A command with how long it runs on without a client. */
+export interface CommandRequest {
+  work: ExecCommand;
+  runAfterDisconnectMs: number | undefined;
+}
+
 /** Throws `exec_no_command`, `exec_invalid`. */
-export function execRequest(query: ExecQuery): ExecRequest {
+export function execRequest(query: ExecQuery): CommandRequest {
   const argv = [...(query.cmd ?? [])];
   if (query.path !== undefined && query.path !== "") argv[0] = query.path;
   if (argv[0] === undefined || argv[0] === "")
@@ -32,7 +38,10 @@ export function execRequest(query: ExecQuery): ExecRequest {
   const dir = query.dir === undefined || query.dir === "" ? undefined : query.dir;
   if (dir?.includes("\0")) throw new ApiError("exec_invalid", "dir has a NUL byte", { details: { field: "dir" } });
   const tty = query.tty ? { cols: query.cols || TERMINAL_SIZE.cols, rows: query.rows || TERMINAL_SIZE.rows } : undefined;
-  return { argv, env, dir, tty, stdin: query.stdin ?? tty !== undefined, runAfterDisconnectMs: runOn(query, tty !== undefined) };
+  return {
+    work: { kind: "command", argv, env, dir, tty, stdin: query.stdin ?? tty !== undefined },
+    runAfterDisconnectMs: runOn(query, tty !== undefined),
+  };
 }
 
 /** `0` asks for ever; a terminal runs on for ever unless told otherwise. */

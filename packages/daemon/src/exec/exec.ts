@@ -1,63 +1,130 @@
+/**
+ * The exec feature as the rest of the daemon sees it (docs/spec/exec.md): numbered sessions that
+ * outlive clients, links and daemons. Data and interfaces only.
+ */
 import type { SessionExit, TerminalSize } from "@sprited/protocol/guest";
 
-/** A command to run in a sprite. */
+/** What a session does in the guest. */
+export type ExecWork =
+  | { kind: "command"; argv: string[]; env: Record<string, string>; dir: string | undefined; tty: TerminalSize | undefined; stdin: boolean }
+  /**
+   * A TCP connection made inside the sprite: what the peer sends is `stdout`, input is sent to it.
+   * Its log stays in memory, bounded and never dropped unread: it holds the peer back.
+   */
+  | { kind: "connection"; host: string; port: number };
+
+export type ExecCommand = Extract<ExecWork, { kind: "command" }>;
+
+/** Who a session belongs to; only those of `session` are listed and fall under retention. */
+export type SessionOwner = "session" | "job" | "proxy";
+
+/** What to start in a sprite. */
 export interface ExecRequest {
-  argv: string[];
-  env: Record<string, string>;
-  dir: string | undefined;
-  tty: TerminalSize | undefined;
-  stdin: boolean;
-  /** How long the command runs on without any client, ms; undefined: forever. */
+  work: ExecWork;
+  /** How long it runs on without any client, ms; undefined: forever. */
   runAfterDisconnectMs: number | undefined;
+  /** Id chosen before (jobs persist theirs first); made here when left out. Decimal digits. */
+  id?: string | undefined;
+  /** Jobs are not listed among sessions and are kept until `forget`. Default `session`. */
+  owner?: SessionOwner;
 }
 
-/** An exec session: one command in a sprite with its numbered output. */
+/** An exec session: one command in a sprite (or one connection) with its numbered output. */
 export interface ExecSession {
   /** Decimal digits. */
   readonly id: string;
+  readonly spriteId: string;
+  readonly owner: SessionOwner;
   readonly command: string;
-  /** Directory that was asked for; empty: the home, or not known any more. */
+  /** The command's words; empty for a connection. Very long ones are cut. */
+  readonly argv: readonly string[];
+  /** Directory that was asked for; empty: the home. */
   readonly workdir: string;
   readonly tty: boolean;
+  /** The terminal's present size; undefined without terminal. */
+  readonly size: TerminalSize | undefined;
   readonly createdAtMs: number;
+  readonly endedAtMs: number | undefined;
   /** When output last came, or when the session began. */
   readonly lastOutputAtMs: number;
   /** Clients attached now. */
   readonly clients: number;
   /** Bytes received so far per stream. */
   readonly outputOffsets: { stdout: number; stderr: number };
-  /** The command's end; undefined while it runs. */
+  /** Positions of the oldest byte kept and of the next one to come. */
+  readonly kept: { start: number; end: number };
+  /** Bytes of input the command has taken: they are never needed again. */
+  readonly inputTaken: number;
+  /** Bytes of input held here or taken: where a client goes on after a lost connection. */
+  readonly inputAccepted: number;
+  /** Resolves when the two above are known: at once, but after a restart of the daemon with the guest's first word. */
+  readonly inputKnown: Promise<void>;
+  onInputTaken(listener: (taken: number) => void): () => void;
+  /** The session's end; undefined while it runs. */
   readonly end: SessionEnd | undefined;
-  /** Attaches a reader from the log's oldest byte (or from `from`); one attachment per client. */
-  attach(options?: { fromStart?: boolean }): Attachment;
-  /** Sends a signal, name with or without `SIG`. */
+  /** Resolves at the end; for a job once its log is flushed to the disk. */
+  readonly ended: Promise<SessionEnd>;
+  /** A client's hold on the session, from the oldest byte kept or from `from`. */
+  attach(options?: { from?: AttachFrom }): Attachment;
+  /**
+   * Output from an offset: of one stream, or of both (`all`: offset is a log position). Ends at
+   * the log's present end, with `follow` at the session's end. Holds nothing back.
+   */
+  readLog(options: LogQuery): AsyncIterable<LogPiece>;
+  /** The terminal's picture as bytes that redraw it (scrollback and screen), valid before `position`; undefined without a terminal. */
+  screen(): Promise<{ position: number; data: Uint8Array } | undefined>;
+  /** Sends a signal, name with or without `SIG`. Wakes the sprite. */
   signal(name: string): void;
+}
+
+export interface LogQuery {
+  stream: "stdout" | "stderr" | "all";
+  offset: number;
+  follow: boolean;
+  signal: AbortSignal;
 }
 
 /** How a session ended: the command's exit, or why its outcome is not known. */
 export type SessionEnd = { kind: "exit"; exit: SessionExit } | { kind: "lost"; code: string; reason: string };
 
-export type OutputChunk = { stream: "stdout" | "stderr"; offset: number; data: Uint8Array };
+/** `position` counts the bytes of both streams in log order: a client that counts what it got goes on exactly there. `start`: oldest byte kept. */
+export type AttachFrom = "start" | "end" | { position: number };
+
+export type LogPiece =
+  | { kind: "output"; stream: "stdout" | "stderr"; offset: number; position: number; data: Uint8Array }
+  /** Bytes from `position` on that are no longer kept: the reader is told, never skipped silently. */
+  | {
+      kind: "gap";
+      position: number;
+      bytes: number;
+      /** How many bytes of each stream are gone, and the offsets at which the streams go on. */
+      streamBytes: { stdout: number; stderr: number };
+      streamEnd: { stdout: number; stderr: number };
+    };
 
 /** One client's hold on a session. Closing the last one starts the run-on time. */
 export interface Attachment {
-  /**
-   * Output in order, every byte once; ends when the session ended and all was read.
-   * A reader that falls behind holds the command back, bounded in memory.
-   */
-  readonly output: AsyncIterable<OutputChunk>;
-  /** Resolves when the session ended. */
+  /** Log position of the first byte of `output` (of the first gap, when the bytes asked for are gone). */
+  readonly position: number;
+  /** In order, every byte once; ends when the session ended and all was read. A reader further behind than the log reaches holds the command back. */
+  readonly output: AsyncIterable<LogPiece>;
   readonly ended: Promise<SessionEnd>;
-  /** Resolves when more may be sent. Throws when input is closed. */
+  /** Resolves when more may be sent. Without effect after the input was closed. */
   write(data: Uint8Array): Promise<void>;
   endInput(): void;
+  /** This client's window. The terminal has the size of the client that was active last (EXEC-18). */
   resize(size: TerminalSize): void;
-  close(): void;
+  /** `lost`: the client vanished and may come back; for some seconds the log keeps (and the command waits for) what it has not read. */
+  close(options?: { lost?: boolean }): void;
 }
 
 export interface Exec {
-  /** Wakes the sprite, starts the command. Throws `ApiError`. */
+  /** Wakes the sprite, starts the work. Throws `ApiError`. */
   start(organizationId: string, spriteName: string, request: ExecRequest, options?: { signal?: AbortSignal }): Promise<ExecSession>;
+  /** A running session, or an ended one still kept (any owner). */
   find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined;
-  list(organizationId: string, spriteName: string): ExecSession[];
+  /** Sessions of owner `session`, oldest first: those that run, with `ended` also the ended ones still kept. */
+  list(organizationId: string, spriteName: string, options?: { ended?: boolean }): ExecSession[];
+  /** Frees an ended session's log and record (jobs delete theirs); one that still runs is killed. A missing one is fine. */
+  forget(spriteId: string, sessionId: string): Promise<void>;
 }

@@ -1,8 +1,15 @@
 /**
  * Input on its way to a command: kept until the agent says it was taken, so that a new link can
  * send it again from there (EXEC-4). Bounded; writers wait when it is full.
+ *
+ * Invariants: offsets of chunks follow each other without gaps; after a restart of the daemon the
+ * first offset is not known before the guest's first word, and input waits for it.
  */
-import { SESSION_HELD_BYTES_MAX } from "./output-log.ts";
+
+/** Input that is kept for a command that does not take it, bytes. */
+export const INPUT_HELD_BYTES_MAX = 1024 * 1024;
+/** What holding a chunk costs beside its data, bytes. */
+const CHUNK_COST_BYTES = 128;
 
 export interface InputChunk {
   offset: number;
@@ -11,65 +18,121 @@ export interface InputChunk {
 
 export class InputQueue {
   #chunks: InputChunk[] = [];
+  #heldBytes = 0;
   #taken = 0;
   #end = 0;
   #ended = false;
   #abandoned = false;
+  #known: boolean;
   #waiters: (() => void)[] = [];
+  readonly #listeners = new Set<(taken: number) => void>();
+  readonly #whenKnown = Promise.withResolvers<void>();
+
+  constructor(options: { known: boolean } = { known: true }) {
+    this.#known = options.known;
+    if (options.known) this.#whenKnown.resolve();
+  }
 
   /** Total length so far. */
   get length(): number {
     return this.#end;
   }
 
+  /** Bytes the command took. */
+  get takenBytes(): number {
+    return this.#taken;
+  }
+
   get ended(): boolean {
     return this.#ended;
   }
 
-  /** Queues bytes; returns the chunk to send now. Undefined when the input is closed: late bytes are dropped. */
-  push(data: Uint8Array): InputChunk | undefined {
-    if (this.#ended || data.length === 0) return undefined;
-    const chunk = { offset: this.#end, data };
-    this.#chunks.push(chunk);
+  /** Resolves when offsets are known. */
+  get known(): Promise<void> {
+    return this.#whenKnown.promise;
+  }
+
+  onTaken(listener: (taken: number) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Queues bytes; false when the input is closed: late bytes are dropped. */
+  push(data: Uint8Array): boolean {
+    if (this.#ended) return false;
+    if (data.length === 0) return true;
+    this.#chunks.push({ offset: this.#end, data });
     this.#end += data.length;
-    return chunk;
+    this.#heldBytes += data.length + CHUNK_COST_BYTES;
+    this.#wake();
+    return true;
   }
 
   /** No more input. Returns whether this was the first time. */
   end(): boolean {
     if (this.#ended) return false;
     this.#ended = true;
+    this.#wake();
     return true;
+  }
+
+  /** The guest's first word on a new link: everything before `offset` was taken. */
+  begin(offset: number): void {
+    if (!this.#known) {
+      this.#known = true;
+      for (const chunk of this.#chunks) chunk.offset += offset;
+      this.#taken = offset;
+      this.#end += offset;
+      this.#whenKnown.resolve();
+    }
+    this.taken(offset);
   }
 
   /** The command took everything before `offset`. Offsets beyond what was sent are ignored: they come from the guest. */
   taken(offset: number): void {
     if (offset <= this.#taken || offset > this.#end) return;
     this.#taken = offset;
-    while (this.#chunks[0] && this.#chunks[0].offset + this.#chunks[0].data.length <= offset) this.#chunks.shift();
+    let gone = 0;
+    for (const { offset: at, data } of this.#chunks) {
+      if (at + data.length > offset) break;
+      this.#heldBytes -= data.length + CHUNK_COST_BYTES;
+      gone += 1;
+    }
+    this.#chunks.splice(0, gone);
     this.#wake();
+    for (const listener of this.#listeners) listener(offset);
   }
 
-  /** What a new link must send again, the first chunk cut to begin at what was taken. */
-  pending(): InputChunk[] {
-    return this.#chunks.map((chunk) => {
-      const skip = Math.max(0, this.#taken - chunk.offset);
-      return { offset: chunk.offset + skip, data: chunk.data.subarray(skip) };
-    });
+  /** What is to be sent from `offset` on; undefined when that is all there is. */
+  from(offset: number): InputChunk | undefined {
+    const at = Math.max(offset, this.#taken);
+    const chunk = this.#chunks.find((one) => one.offset + one.data.length > at);
+    return chunk && { offset: Math.max(at, chunk.offset), data: chunk.data.subarray(Math.max(0, at - chunk.offset)) };
   }
 
   /** The session is over: nobody waits any longer. */
   abandon(): void {
     this.#abandoned = true;
     this.#ended = true;
+    this.#chunks = [];
+    this.#heldBytes = 0;
+    this.#whenKnown.resolve();
     this.#wake();
   }
 
   /** Resolves when less than the bound is waiting. */
   async room(): Promise<void> {
-    while (!this.#abandoned && this.#end - this.#taken >= SESSION_HELD_BYTES_MAX) {
-      await new Promise<void>((resolve) => this.#waiters.push(resolve));
-    }
+    while (!this.#abandoned && this.#heldBytes >= INPUT_HELD_BYTES_MAX) await this.changed();
+  }
+
+  /** Resolves with the next change, or with `interrupt`. */
+  changed(): Promise<void> {
+    return new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** Wakes everybody who waits for a change, to look again. */
+  interrupt(): void {
+    this.#wake();
   }
 
   #wake(): void {

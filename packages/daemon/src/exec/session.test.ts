@@ -4,7 +4,10 @@ import { VmmError, type VmExit } from "@sprited/vmm";
 import { describe, expect, test } from "vitest";
 import { GuestError, type GuestLink, type SessionEvent, type SessionStream } from "../guest/index.ts";
 import type { Machine } from "../machine/index.ts";
-import type { Attachment, SessionEnd } from "./exec.ts";
+import { Activities } from "../sprite/activity.ts";
+import type { GuestLife } from "../sprite/index.ts";
+import type { Attachment, ExecRequest, SessionEnd } from "./exec.ts";
+import { MemoryLog } from "./log/index.ts";
 import { Session } from "./session.ts";
 import { Sessions } from "./sessions.ts";
 
@@ -80,19 +83,37 @@ function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exi
   return { machine, end, dials: () => dials };
 }
 
+/** The life of a machine that never sleeps: both end together. */
+function lifeOfMachine(machine: Machine): GuestLife {
+  return {
+    id: machine.incarnation,
+    ended: machine.exited.then(() => ({ code: "vm_lost", reason: "the sprite's machine ended" })),
+    link: (options) => machine.link(options),
+  };
+}
+
 function follow(options: { machine: Machine; stream: StagedStream; runAfterDisconnectMs?: number }): {
   session: Session;
   client: Attachment;
 } {
   const session = new Session({
-    id: "1",
-    command: "test",
-    workdir: "",
-    tty: false,
-    createdAtMs: 0,
-    machine: options.machine,
-    runAfterDisconnectMs: options.runAfterDisconnectMs,
-    onEnd: () => {},
+    facts: {
+      id: "1",
+      spriteId: "s1",
+      owner: "session",
+      command: "test",
+      argv: ["test"],
+      workdir: "",
+      size: undefined,
+      createdAtMs: 0,
+      runAfterDisconnectMs: options.runAfterDisconnectMs,
+    },
+    life: lifeOfMachine(options.machine),
+    log: new MemoryLog(),
+    inputKnown: true,
+    activities: new Activities({ nowMs: Date.now }),
+    wake: () => {},
+    onEnd: async () => {},
     logger: silentLogger,
   });
   const client = session.attach();
@@ -102,7 +123,7 @@ function follow(options: { machine: Machine; stream: StagedStream; runAfterDisco
 
 async function textOf(client: Attachment): Promise<string> {
   let text = "";
-  for await (const chunk of client.output) text += Buffer.from(chunk.data).toString();
+  for await (const piece of client.output) if (piece.kind === "output") text += Buffer.from(piece.data).toString();
   return text;
 }
 
@@ -131,10 +152,14 @@ describe("exec session", () => {
     const [first, second] = [new StagedStream(), new StagedStream()];
     const { machine } = stagedMachine([{ attachSession: async () => second }]);
     const { client } = follow({ machine, stream: first });
+    first.give({ type: "started", pid: 1, inputTaken: 0 });
     await client.write(Buffer.from("hello"));
     client.endInput();
+    await expect.poll(() => first.sent).toEqual(["input 0 hello", "end 5"]);
     first.give(new GuestError("guest_link_lost", "cut"));
-    second.give({ type: "started", pid: 1, inputTaken: 2 }, exit(0));
+    second.give({ type: "started", pid: 1, inputTaken: 2 });
+    await expect.poll(() => second.sent).toEqual(["input 2 llo", "end 5"]);
+    second.give(exit(0));
     await client.ended;
     expect(second.sent).toEqual(["input 2 llo", "end 5", "close"]);
   });
@@ -174,16 +199,20 @@ describe("exec session", () => {
 });
 
 describe("exec feature", () => {
-  const request = { argv: ["true"], env: {}, dir: undefined, tty: undefined, stdin: false, runAfterDisconnectMs: undefined };
+  const request: ExecRequest = {
+    work: { kind: "command", argv: ["true"], env: {}, dir: undefined, tty: undefined, stdin: false },
+    runAfterDisconnectMs: undefined,
+  };
   const sessionsOver = (machines: Machine[]): { sessions: Sessions; wakes: () => number } => {
     let wakes = 0;
     const sessions = new Sessions({
       logger: silentLogger,
       sprites: {
         idOf: () => "s1",
-        wakeMachine: async () => {
+        activities: new Activities({ nowMs: Date.now }),
+        wakeLife: async () => {
           wakes += 1;
-          return machines[wakes - 1] as Machine;
+          return lifeOfMachine(machines[wakes - 1] as Machine);
         },
       },
     });

@@ -1,5 +1,5 @@
 export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
-export { type GuestLife, type LifeEnd } from "./life.ts";
+export { type GuestLife, type LifeEnd, lifeOfMachine } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";
 export { type RegistryOptions, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./registry.ts";

@@ -126,11 +126,7 @@ describe("exec over HTTP", () => {
 describe("sessions", () => {
   const start = async (...cmd: string[]): Promise<MemorySession> => {
     await bed.exec.start(bed.organizations.get("acme").id, "box", {
-      argv: cmd,
-      env: {},
-      dir: undefined,
-      tty: undefined,
-      stdin: false,
+      work: { kind: "command", argv: cmd, env: {}, dir: undefined, tty: undefined, stdin: false },
       runAfterDisconnectMs: undefined,
     });
     return session();

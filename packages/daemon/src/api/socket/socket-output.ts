@@ -36,7 +36,9 @@ export class SocketOutput implements Disposable {
 
   /** Sends all output; resolves at its end, or when the socket is closed. */
   async pump(attachment: Attachment): Promise<void> {
-    for await (const { stream, data } of attachment.output) {
+    for await (const output of attachment.output) {
+      if (output.kind === "gap") continue;
+      const { stream, data } = output;
       const room = this.#tty ? MESSAGE_BYTES_MAX : MESSAGE_BYTES_MAX - 1;
       for (let at = 0; at < data.length; at += room) {
         if (!this.isOpen) return;

@@ -139,17 +139,17 @@ export class Upgrades {
     const asked = execRequest(query);
     const starting = withDeadline("starting the command", { timeoutMs: timings.execStartMs, signal: gone }, async (signal) => {
       const session = await features.exec.start(caller.organizationId, spriteName, asked, { signal });
-      const attachment = session.attach({ fromStart: true });
+      const attachment = session.attach();
       // Too late: nobody waits any more. Without a client the command has its run-on time.
       if (signal.aborted) attachment.close();
-      return { session, attachment, size: asked.tty, stdin: asked.stdin, isOwner: true };
+      return { session, attachment, size: asked.work.tty, stdin: asked.work.stdin, isOwner: true };
     });
     return await starting;
   }
 
   #attach(caller: Caller, at: { name: string; session_id: string }, query: ExecQuery): Opened {
     const session = requireSession(this.#context, caller, at);
-    const attachment = session.attach({ fromStart: true });
+    const attachment = session.attach();
     const size = session.tty && query.cols && query.rows ? { cols: query.cols, rows: query.rows } : undefined;
     if (size) attachment.resize(size);
     return { session, attachment, size, stdin: query.stdin ?? true, isOwner: false };

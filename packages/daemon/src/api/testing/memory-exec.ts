@@ -5,13 +5,24 @@
 import { sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { SessionExit, TerminalSize } from "@sprited/protocol/guest";
-import type { Attachment, Exec, ExecRequest, ExecSession, SessionEnd } from "../../exec/exec.ts";
-import { OutputLog } from "../../exec/output-log.ts";
+import type {
+  AttachFrom,
+  Attachment,
+  Exec,
+  ExecCommand,
+  ExecRequest,
+  ExecSession,
+  LogPiece,
+  LogQuery,
+  SessionEnd,
+} from "../../exec/exec.ts";
+import { queryLog } from "../../exec/log-query.ts";
+import { MemoryLog } from "../../exec/log/index.ts";
 import type { MemorySprites } from "./memory-sprites.ts";
 
 /** What a command function can do. */
 export interface Io {
-  request: ExecRequest;
+  request: ExecCommand & { runAfterDisconnectMs: number | undefined };
   /** Input until its end. */
   input: AsyncIterable<Uint8Array>;
   /** Waits for clients that are behind. */
@@ -105,7 +116,7 @@ export class MemoryExec implements Exec {
     this.nextError = undefined;
     if (error) throw error;
     if (this.startDelayMs > 0) await sleep(this.startDelayMs, { signal: options.signal });
-    const session = new MemorySession(String(++this.#lastId), request);
+    const session = new MemorySession(request.id ?? String(++this.#lastId), request);
     this.sessions.set(session.id, session);
     return session;
   }
@@ -115,56 +126,104 @@ export class MemoryExec implements Exec {
     return this.sessions.get(sessionId);
   }
 
-  list(organizationId: string, spriteName: string): ExecSession[] {
+  list(organizationId: string, spriteName: string, options: { ended?: boolean } = {}): ExecSession[] {
     this.#sprites.get(organizationId, spriteName);
-    return [...this.sessions.values()];
+    return [...this.sessions.values()].filter((one) => one.owner === "session" && (options.ended || !one.end));
+  }
+
+  async forget(_spriteId: string, sessionId: string): Promise<void> {
+    this.sessions.delete(sessionId);
   }
 }
 
 export class MemorySession implements ExecSession {
-  readonly workdir = "";
+  readonly spriteId = "sprite";
   readonly id: string;
-  readonly command: string;
-  readonly tty: boolean;
+  readonly owner: ExecSession["owner"];
+  readonly argv: readonly string[];
+  readonly workdir: string;
   readonly createdAtMs = Date.now();
   readonly lastOutputAtMs = Date.now();
+  readonly inputKnown = Promise.resolve();
   readonly signals: string[] = [];
   readonly sizes: TerminalSize[] = [];
   /** Input bytes the command has not read yet; `write` waits above 256 KiB. */
   inputHeld = 0;
+  inputAccepted = 0;
+  /** How clients left: whether they may come back. */
+  readonly closes: boolean[] = [];
+  /** What `screen` answers. */
+  picture: string | undefined;
   clients = 0;
   end: SessionEnd | undefined;
-  readonly #log = new OutputLog();
+  endedAtMs: number | undefined;
+  readonly log = new MemoryLog();
+  readonly #command: ExecCommand;
   readonly #ended = Promise.withResolvers<SessionEnd>();
   readonly #signalled = Promise.withResolvers<string>();
   readonly #input: Uint8Array[] = [];
+  readonly #takenListeners = new Set<(taken: number) => void>();
   #inputEnded: boolean;
   #inputChanged: () => void = () => {};
   #inputRoom: (() => void)[] = [];
 
   constructor(id: string, request: ExecRequest) {
+    if (request.work.kind !== "command") throw new Error("only commands run in memory");
     this.id = id;
-    this.command = request.argv.join(" ");
-    this.tty = request.tty !== undefined;
-    this.#inputEnded = !request.stdin;
-    void this.#run(request);
+    this.owner = request.owner ?? "session";
+    this.#command = request.work;
+    this.argv = request.work.argv;
+    this.workdir = request.work.dir ?? "";
+    this.#inputEnded = !request.work.stdin;
+    void this.#run({ ...request.work, runAfterDisconnectMs: request.runAfterDisconnectMs });
+  }
+
+  get command(): string {
+    return this.argv.join(" ");
+  }
+
+  get tty(): boolean {
+    return this.#command.tty !== undefined;
+  }
+
+  get size(): TerminalSize | undefined {
+    return this.sizes.at(-1) ?? this.#command.tty;
   }
 
   get outputOffsets(): { stdout: number; stderr: number } {
-    return this.#log.offsets;
+    return this.log.offsets;
   }
 
-  attach(options: { fromStart?: boolean } = {}): Attachment {
-    const reader = this.#log.read({ fromStart: options.fromStart ?? true });
+  get kept(): { start: number; end: number } {
+    return { start: this.log.start, end: this.log.end };
+  }
+
+  get inputTaken(): number {
+    return this.inputAccepted - this.inputHeld;
+  }
+
+  get ended(): Promise<SessionEnd> {
+    return this.#ended.promise;
+  }
+
+  onInputTaken(listener: (taken: number) => void): () => void {
+    this.#takenListeners.add(listener);
+    return () => this.#takenListeners.delete(listener);
+  }
+
+  attach(options: { from?: AttachFrom } = {}): Attachment {
+    const reader = this.log.read({ from: options.from ?? "start", holdsBack: true });
     this.clients += 1;
     let open = true;
     return {
-      output: reader.chunks,
-      ended: this.#ended.promise,
+      position: reader.position,
+      output: reader.pieces,
+      ended: this.ended,
       write: async (data) => {
         if (this.#inputEnded) throw new ApiError("exec_invalid", "the input is closed");
         this.#input.push(data);
         this.inputHeld += data.length;
+        this.inputAccepted += data.length;
         this.#inputChanged();
         while (this.inputHeld > 256 * 1024 && !this.end) await new Promise<void>((resolve) => this.#inputRoom.push(resolve));
       },
@@ -175,13 +234,22 @@ export class MemorySession implements ExecSession {
       resize: (size) => {
         this.sizes.push(size);
       },
-      close: () => {
+      close: ({ lost } = {}) => {
         if (!open) return;
         open = false;
         this.clients -= 1;
+        this.closes.push(lost ?? false);
         reader.close();
       },
     };
+  }
+
+  readLog(query: LogQuery): AsyncIterable<LogPiece> {
+    return queryLog(this.log, query);
+  }
+
+  async screen(): Promise<{ position: number; data: Uint8Array } | undefined> {
+    return this.picture === undefined ? undefined : { position: this.log.end, data: Buffer.from(this.picture) };
   }
 
   signal(name: string): void {
@@ -190,7 +258,7 @@ export class MemorySession implements ExecSession {
     if (name === "KILL") this.#finish({ kind: "exit", exit: { code: null, signal: "KILL" } });
   }
 
-  async #run(request: ExecRequest): Promise<void> {
+  async #run(request: Io["request"]): Promise<void> {
     const command = COMMANDS[request.argv[0] ?? ""];
     const io: Io = {
       request,
@@ -199,12 +267,9 @@ export class MemorySession implements ExecSession {
       sizes: this.sizes,
       write: async (stream, data) => {
         const bytes = typeof data === "string" ? Buffer.from(data) : data;
-        this.#log.append({
-          stream: request.tty ? "stdout" : stream,
-          offset: this.#log.offsets[request.tty ? "stdout" : stream],
-          data: bytes,
-        });
-        if (this.#log.isFull) await this.#log.room();
+        const to = request.tty ? "stdout" : stream;
+        this.log.append({ stream: to, offset: this.log.offsets[to], data: bytes });
+        if (this.log.isFull) await this.log.room();
       },
     };
     const end = command ? await command(io) : exit(127);
@@ -214,7 +279,8 @@ export class MemorySession implements ExecSession {
   #finish(end: SessionEnd): void {
     if (this.end) return;
     this.end = end;
-    this.#log.close();
+    this.endedAtMs = Date.now();
+    void this.log.close();
     for (const room of this.#inputRoom) room();
     this.#ended.resolve(end);
   }
@@ -224,6 +290,7 @@ export class MemorySession implements ExecSession {
       const data = this.#input.shift();
       if (data) {
         this.inputHeld -= data.length;
+        for (const listener of this.#takenListeners) listener(this.inputTaken);
         for (const room of this.#inputRoom.splice(0)) room();
         yield data;
       } else if (this.#inputEnded) return;
