@@ -54,7 +54,7 @@ const step = fc.oneof(
   fc.constantFrom("\r\n", "\r\n\r\n\r\n", "\n", "\r", "\b", "\t", "\x1bM", "\x1bD", "\x1bE", "\x1b7", "\x1b8"),
   csi("H", number(7), number(22)),
   fc.constantFrom("A", "B", "C", "D").chain((final) => csi(final, number(9))),
-  fc.constantFrom("J", "K").chain((final) => csi(final, fc.integer({ min: 0, max: 2 }))),
+  fc.constantFrom("\x1b[J", "\x1b[2J", "\x1b[K", "\x1b[1K", "\x1b[2K"),
   fc.constantFrom("L", "M", "P", "@", "X", "S", "T").chain((final) => csi(final, number(4))),
   fc
     .constantFrom(
@@ -173,4 +173,12 @@ test("scrollback is bounded and sizes out of range are cut to what is kept", asy
   const text = Buffer.from(screen.serialize()).toString();
   expect(text.split("\r\n")).toHaveLength(7);
   expect(text).toContain("line 4999");
+});
+
+test("no output throws or takes long", async () => {
+  const counts = ["L", "M", "S", "T", "I", "Z", "b", "@", "P", "X", "A", "B", "C", "D", "d", "G", "e", "a"].map(
+    (final) => `x\x1b[2147483647${final}`,
+  );
+  const picture = await screenAfter([Buffer.from(`${counts.join("")}\x1b[6;20H\x1b[1Jend`)]);
+  expect(Buffer.from(picture).toString()).toContain("end");
 });

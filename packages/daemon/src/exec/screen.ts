@@ -9,6 +9,7 @@
 import type { Terminal } from "@xterm/headless";
 import xterm from "@xterm/headless";
 import { attributeSequence, LineWriter, linkOf, linkSequence, PLAIN } from "./terminal/cells.ts";
+import { guarded } from "./terminal/guard.ts";
 import { insideOf, type TerminalInside } from "./terminal/inside.ts";
 import { Modes } from "./terminal/modes.ts";
 import { Unfinished } from "./terminal/unfinished.ts";
@@ -39,15 +40,13 @@ export function createScreen(options: ScreenSize & { scrollbackLines: number }):
     allowProposedApi: true,
     logLevel: "off",
   });
+  const parse = guarded(terminal);
   const parts: PictureParts = { terminal, inside: insideOf(terminal), modes: new Modes(terminal), unfinished: new Unfinished() };
   return {
-    write: (data) =>
-      new Promise((resolve) => {
-        terminal.write(data, () => {
-          parts.unfinished.feed(data);
-          resolve();
-        });
-      }),
+    write: async (data) => {
+      parse(data);
+      parts.unfinished.feed(data);
+    },
     resize: (size) => {
       const { cols, rows } = bounded(size);
       terminal.resize(cols, rows);

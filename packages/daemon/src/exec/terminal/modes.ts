@@ -25,6 +25,11 @@ const PRIVATE_MODES: ReadonlyMap<number, boolean> = new Map([
   [2031, false], // colour scheme reports
   [2048, false], // resize reports
 ]);
+/** Modes of which one at a time is on; switching any of them off switches all off. */
+const GROUPS = [
+  [9, 1000, 1001, 1002, 1003],
+  [1005, 1006, 1015, 1016],
+];
 /** What a soft reset puts back in this library; other terminals leave some of it alone. */
 const SOFT_RESET_MODES = [1, 6, 7, 25, 45, 66, 1004, 2004];
 /** Modes that need their place in the picture, written apart by it. */
@@ -37,7 +42,6 @@ const TITLE_LENGTH_MAX = 1024;
 type Parameters = readonly (number | number[])[];
 
 export class Modes {
-  /** In the order of setting: the last mouse mode is the one in effect. */
   readonly #private = new Map<number, boolean>();
   /** Kitty's flags: the entry in use last. The first stands for flags set without a push. */
   #kitty = { main: [0], alternate: [0] };
@@ -108,7 +112,7 @@ export class Modes {
   #put(mode: number, on: boolean): void {
     const usual = PRIVATE_MODES.get(mode);
     if (usual === undefined) return;
-    this.#private.delete(mode);
+    for (const other of GROUPS.find((group) => group.includes(mode)) ?? [mode]) this.#private.delete(other);
     if (on !== usual) this.#private.set(mode, on);
   }
 
