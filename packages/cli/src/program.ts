@@ -42,6 +42,7 @@ async function dispatch(argv: readonly string[]): Promise<number> {
       code: "usage",
     });
   const helpFor = line.command === "help" || line.unknown.length > 0;
+  if (line.command === "__complete") return await complete(line.rest);
   const word = line.command === "help" ? line.rest[0] : line.command;
   if (word === undefined) {
     process.stdout.write(overview(manifest.version, out));
@@ -55,6 +56,13 @@ async function dispatch(argv: readonly string[]): Promise<number> {
     if (!(error instanceof CommanderError) || !error.code.startsWith("commander.help")) throw error;
   }
   return context.exitCode;
+}
+
+/** Answers a shell's completion script. */
+async function complete(words: readonly string[]): Promise<number> {
+  const { completionLines } = await import("./completion/answer.ts");
+  process.stdout.write((await completionLines(words)).map((offer) => `${offer}\n`).join(""));
+  return 0;
 }
 
 function load(word: string): CatalogueEntry {

@@ -4,7 +4,7 @@ import { CliError } from "../output/cli-error.ts";
 import { printable } from "../output/text-width.ts";
 import type { Target } from "../settings/load.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { completes, newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { showTerminal } from "./console.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
@@ -12,10 +12,14 @@ import { loadVerifiedTarget } from "./server.ts";
 const COMMAND_SHOWN = 60;
 
 export function build(context: CommandContext) {
-  return newCommand("sprite attach", "Go back to a session that was left with Ctrl-\\ or lost. Without an id: the only one there is.", [
-    ["sprite attach -s dev", "the only session of `dev`"],
-    ["sprite attach 12", "session 12"],
-  ])
+  const command = newCommand(
+    "sprite attach",
+    "Go back to a session that was left with Ctrl-\\ or lost. Without an id: the only one there is.",
+    [
+      ["sprite attach -s dev", "the only session of `dev`"],
+      ["sprite attach 12", "session 12"],
+    ],
+  )
     .argument("[id]", "the session, as shown when it was left")
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
@@ -30,6 +34,7 @@ export function build(context: CommandContext) {
       const sessionId = id ?? (await onlySession(target));
       context.exitCode = await showTerminal(target, () => ({ kind: "attach", sessionId }));
     });
+  return completes(command, "session");
 }
 
 async function onlySession(target: Target): Promise<string> {

@@ -11,7 +11,9 @@ export function build(context: CommandContext) {
     .requiredOption("--token <token>", "the token; others on this machine may see it in the process list")
     .option(ORG_FLAG, "organization that the token must belong to")
     .action((api, options) => signIn({ api, org: options.org ?? context.flags.org, token: options.token }));
-  const command = newCommand("sprite auth", "Set up access without questions.");
+  const command = newCommand("sprite auth", "Set up access without questions.", [
+    ['sprite auth setup --token "$TOKEN"', "for scripts; people use `sprite login`"],
+  ]);
   command.addCommand(setup);
   return command;
 }

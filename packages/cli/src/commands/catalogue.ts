@@ -64,6 +64,7 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
       entry("org, orgs, organizations, o auth|list|logout", "tokens of organizations", () => import("./org.ts")),
       entry("auth setup", "store a token without questions", () => import("./auth.ts")),
       entry("api <path>", "call the API with curl", () => import("./api.ts")),
+      entry("completion <shell>", "complete commands and names with Tab", () => import("./completion.ts")),
     ],
   ],
 ]);

@@ -7,6 +7,7 @@ import { readSprite, type SpriteInfo } from "../api/sprites.ts";
 import { apiAddress } from "./api.ts";
 import { CATALOGUE, commandNames, findEntry } from "./catalogue.ts";
 import { overview } from "./overview.ts";
+import type { Command } from "commander";
 import { SHELL_ARGV } from "./shell-script.ts";
 import { applyLine } from "./watch.ts";
 
@@ -20,6 +21,38 @@ describe("catalogue", () => {
       expect(overview("1.0.0", (_, text) => text)).toContain(entry.summary);
     }
   });
+});
+
+describe("help", () => {
+  const all = [...CATALOGUE.values()].flat();
+
+  /** The text of `--help`, with what is added before and after. */
+  function helpOf(command: Command): string {
+    let text = "";
+    command.configureOutput({ writeOut: (piece) => (text += piece) });
+    command.outputHelp();
+    return text;
+  }
+
+  test("[CLI-10] the overview fits 80 columns and groups every command", () => {
+    const lines = overview("1.0.0", (_, text) => text).split("\n");
+    expect(lines.filter((line) => [...line].length > 80)).toEqual([]);
+    for (const [title, entries] of CATALOGUE) if (entries.length > 0) expect(lines).toContain(title);
+  });
+
+  test.each(all.map((entry) => [entry.name, entry] as const))(
+    "[CLI-10] `sprite %s --help` fits 80 columns and has examples",
+    async (name, entry) => {
+      const root = (await entry.load()).build({ flags: {}, exitCode: 0 }) as unknown as Command;
+      const texts = [root, ...root.commands].map((command) => [command.name(), helpOf(command)] as const);
+      for (const [of, text] of texts) {
+        expect(text.split("\n").filter((line) => [...line].length > 80)).toEqual([]);
+        expect(text, `${name}: ${of}`).toMatch(/\nExamples:\n {2}\S/);
+        expect(text).toMatch(new RegExp(`^Usage: sprite ${name.split(" ")[0]}`));
+        expect(text).toMatch(/-h, --help +show this help/);
+      }
+    },
+  );
 });
 
 describe("api", () => {

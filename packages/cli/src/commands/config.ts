@@ -28,7 +28,9 @@ export function build(context: CommandContext) {
       }
       await updateUrlSettings({ ...context.flags, ...options }, { auth: options.urlAuth, private_access: options.privateAccess });
     });
-  const command = newCommand("sprite config", "Change the settings of a sprite.");
+  const command = newCommand("sprite config", "Change the settings of a sprite.", [
+    ["sprite config update -s dev --url-auth public", "anyone may open its URL"],
+  ]);
   command.addCommand(update);
   return command;
 }

@@ -4,12 +4,12 @@ import { CliError } from "../output/cli-error.ts";
 import { confirm } from "../output/prompt.ts";
 import { Spinner } from "../output/spinner.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { completes, newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
 export function build(context: CommandContext) {
-  return newCommand("sprite destroy", "Delete a sprite and everything on its disk. This cannot be undone.", [
+  const command = newCommand("sprite destroy", "Delete a sprite and everything on its disk. This cannot be undone.", [
     ["sprite destroy dev", "asks first"],
     ["sprite destroy dev --force", "for scripts"],
   ])
@@ -40,4 +40,5 @@ export function build(context: CommandContext) {
       spinner.stop();
       process.stdout.write(`destroyed ${target.sprite}\n`);
     });
+  return completes(command, "sprite");
 }

@@ -3,11 +3,11 @@ import { getOrganization, getSprite } from "../api/sprites.ts";
 import { CliError } from "../output/cli-error.ts";
 import { readSpriteFile, removeSpriteFile, writeSpriteFile } from "../settings/sprite-file.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
+import { completes, newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
 import { loadVerifiedServer } from "./server.ts";
 
 export function build(context: CommandContext) {
-  return newCommand(
+  const command = newCommand(
     "sprite use",
     "Choose the sprite that commands in this directory mean, by a file `.sprite`. Without a name: say which it is.",
     [
@@ -37,4 +37,5 @@ export function build(context: CommandContext) {
       writeSpriteFile(dir, { organization: sprite.organization ?? (await getOrganization(server)), sprite: sprite.name });
       process.stdout.write(`commands here mean ${sprite.name} now\n`);
     });
+  return completes(command, "sprite");
 }
