@@ -26,6 +26,10 @@ export interface SessionInfo {
   rows: number;
   is_owner: boolean;
   tty: boolean;
+  /** Log position of the first output byte that follows: bytes of both streams in their order. Ours. */
+  offset?: number;
+  /** Bytes of input the session has got so far: a client that comes back goes on there. Ours. */
+  input_offset?: number;
 }
 
 /** JSON messages from the server. */
@@ -34,7 +38,11 @@ export type ServerText =
   /** End of a terminal session; the code under both names that clients read. */
   | { type: "exit"; exit_code: number; code: number }
   /** The session ended without a known outcome, or a request could not be carried out. Ours. */
-  | { type: "error"; error: string; message: string };
+  | { type: "error"; error: string; message: string }
+  /** Input up to this offset is safe: the client need not keep it. Only with `input_acks=true`. Ours. */
+  | { type: "input_ack"; offset: number }
+  /** Output from log position `from` to `to` is no longer kept; what follows begins at `to`. Ours. */
+  | { type: "output_gap"; from: number; to: number };
 
 /** What a client hears. */
 export type ServerMessage =
@@ -134,13 +142,30 @@ function decodeServerText(text: string): ServerMessage {
         kind: "text",
         text: { type: "error", error: String(value["error"] ?? "internal"), message: String(value["message"] ?? "") },
       };
+    case "input_ack": {
+      const offset = offsetOf(value["offset"]);
+      return offset === undefined
+        ? { kind: "ignored", why: "input_ack without an offset" }
+        : { kind: "text", text: { type: "input_ack", offset } };
+    }
+    case "output_gap": {
+      const [from, to] = [offsetOf(value["from"]), offsetOf(value["to"])];
+      return from === undefined || to === undefined || to < from
+        ? { kind: "ignored", why: "output_gap without a range" }
+        : { kind: "text", text: { type: "output_gap", from, to } };
+    }
     default:
       return { kind: "ignored", why: "text of another type" };
   }
 }
 
+function offsetOf(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
 function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
   const number = (field: unknown): number => (typeof field === "number" && Number.isFinite(field) ? field : 0);
+  const [offset, inputOffset] = [offsetOf(value["offset"]), offsetOf(value["input_offset"])];
   return {
     type: "session_info",
     session_id: String(value["session_id"] ?? ""),
@@ -150,6 +175,8 @@ function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
     rows: number(value["rows"]),
     is_owner: value["is_owner"] === true,
     tty: value["tty"] === true,
+    ...(offset === undefined ? {} : { offset }),
+    ...(inputOffset === undefined ? {} : { input_offset: inputOffset }),
   };
 }
 
