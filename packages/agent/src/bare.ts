@@ -74,13 +74,35 @@ function bareEnclosure(processes: ProcessTable, home: string): Enclosure {
       return { ...child, killAll: () => processes.killSession(child.pid) };
     },
     innerPid: (pid) => pid,
+    network: { inside: (work) => work(), viewPid: () => process.pid, owns: isDescendant },
   };
+}
+
+/** Whether a process was started by this one or by what this one started. */
+function isDescendant(pid: number): boolean {
+  for (let at = pid; at > 1; ) {
+    const parent = parentOf(at);
+    if (parent === process.pid) return true;
+    at = parent;
+  }
+  return false;
+}
+
+/** 0 when the process has gone. */
+function parentOf(pid: number): number {
+  try {
+    return Number(/^PPid:\s+(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0; // what has gone has no parent
+  }
 }
 
 /** Always there, until it is stopped. */
 class BareEnvironment implements Environment {
   readonly #sessions: SessionRegistry;
   #starts = 0;
+  /** When a freeze would end by itself; the host's own file system is never frozen. */
+  #frozenUntilMs: number | undefined;
 
   constructor(sessions: SessionRegistry) {
     this.#sessions = sessions;
@@ -102,5 +124,15 @@ class BareEnvironment implements Environment {
 
   async sync(): Promise<void> {
     await fs.promises.access("/");
+  }
+
+  async freeze(timeoutMs: number): Promise<void> {
+    this.#frozenUntilMs = performance.now() + timeoutMs;
+  }
+
+  async thaw(): Promise<{ held: boolean }> {
+    const held = this.#frozenUntilMs !== undefined && performance.now() < this.#frozenUntilMs;
+    this.#frozenUntilMs = undefined;
+    return { held };
   }
 }

@@ -27,9 +27,10 @@ export interface Agent {
 }
 
 export function composeAgent(parts: AgentParts): Agent {
-  const sessions = new SessionRegistry(new Spawner(parts.enclosure), parts.processes);
+  const spawner = new Spawner(parts.enclosure);
+  const sessions = new SessionRegistry(parts.processes);
   const environment = typeof parts.environment === "function" ? parts.environment(sessions) : parts.environment;
-  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment, machine: parts.machine });
+  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment, machine: parts.machine, spawner });
   const links = new LinkServer(service);
   const boot = new BootProtocol({
     port: parts.bootPort,

@@ -6,8 +6,12 @@ import { GUEST_LIMITS, type Bootstrap, type GuestStatus, type SessionStart } fro
 import type { LinkService } from "./link/link-server.ts";
 import { RefusedError, type SessionRegistry } from "./session/registry.ts";
 import type { Session } from "./session/session.ts";
+import { connectInside } from "./net/connect.ts";
+import { ConnectError } from "./net/connect-error.ts";
+import { PortScan } from "./net/port-scan.ts";
+import { PortWatch } from "./net/port-watch.ts";
 import { LaunchError } from "./spawn/launch.ts";
-import { EnclosureGoneError } from "./spawn/spawner.ts";
+import { EnclosureGoneError, type Spawner } from "./spawn/spawner.ts";
 import type { Machine } from "./sys/machine.ts";
 
 /** Where sessions run: brought up after bootstrap, and again when it ended by itself. */
@@ -20,6 +24,10 @@ export interface Environment {
   /** Ends it and unmounts the disk. Idempotent. */
   stop(graceMs: number): Promise<void>;
   sync(): Promise<void>;
+  /** Writes everything to the disk and keeps it from being written until `thaw`, at most `timeoutMs`. */
+  freeze(timeoutMs: number): Promise<void>;
+  /** Ends a freeze. Returns whether it held until now; without one there was nothing to hold. */
+  thaw(): Promise<{ held: boolean }>;
 }
 
 const MESSAGE_LENGTH_MAX = 1000;
@@ -27,12 +35,23 @@ const MESSAGE_LENGTH_MAX = 1000;
 export class AgentService implements LinkService {
   readonly agentVersion: string;
   readonly sessions: SessionRegistry;
+  readonly ports: PortWatch;
   readonly #environment: Environment;
   readonly #machine: Machine;
+  readonly #spawner: Spawner;
   #variables: Record<string, string> = {};
 
-  constructor(options: { agentVersion: string; sessions: SessionRegistry; environment: Environment; machine: Machine }) {
+  constructor(options: {
+    agentVersion: string;
+    sessions: SessionRegistry;
+    environment: Environment;
+    machine: Machine;
+    spawner: Spawner;
+  }) {
     this.agentVersion = options.agentVersion;
+    this.#spawner = options.spawner;
+    const { network, innerPid } = options.spawner.enclosure;
+    this.ports = new PortWatch(new PortScan(network, innerPid));
     this.#machine = options.machine;
     this.sessions = options.sessions;
     this.#environment = options.environment;
@@ -58,6 +77,7 @@ export class AgentService implements LinkService {
     } catch (error) {
       this.sessions.release(id);
       if (error instanceof RefusedError) throw error;
+      if (error instanceof ConnectError) throw new RefusedError("unreachable", error.reason, { cause: error });
       if (error instanceof LaunchError) throw new RefusedError("invalid", error.message, { cause: error });
       throw new RefusedError("internal", `the command could not be started: ${reason(error)}`, { cause: error });
     }
@@ -65,7 +85,13 @@ export class AgentService implements LinkService {
 
   async #startOnce(id: string, start: SessionStart): Promise<Session | undefined> {
     await refusing("inner_failed", this.#environment.ready());
-    return this.sessions.start(id, start, this.#variables);
+    if (!this.sessions.isReserved(id)) return undefined;
+    const spawner = this.#spawner;
+    const command =
+      "connect" in start
+        ? await connectInside(start.connect, { network: spawner.enclosure.network, spawner })
+        : spawner.start(start, this.#variables);
+    return this.sessions.begin(id, start, command);
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -82,6 +108,14 @@ export class AgentService implements LinkService {
 
   async sync(): Promise<void> {
     await refusing("internal", this.#environment.sync());
+  }
+
+  async freeze(timeoutMs: number): Promise<void> {
+    await refusing("internal", this.#environment.freeze(timeoutMs));
+  }
+
+  async thaw(): Promise<{ held: boolean }> {
+    return await refusing("internal", this.#environment.thaw());
   }
 }
 

@@ -67,6 +67,9 @@ export const ERRORS = {
   },
   session_not_found: { status: 404, retry: "never", hint: "List the sessions; ended ones are not kept for ever." },
   session_ended: { status: 410, retry: "never", hint: "Nothing to do: the command has ended." },
+  job_not_found: { status: 404, retry: "never", hint: "List the jobs; ended ones are not kept for ever." },
+  job_ended: { status: 410, retry: "never", hint: "Nothing to do: the job has ended." },
+  webhook_refused: { status: 400, retry: "never", hint: "Use an http or https URL of a public host, without user name and password in it." },
   exec_no_command: { status: 400, retry: "never", hint: "Give the command as `cmd` parameters, one for each argument." },
   exec_invalid: { status: 400, retry: "never", hint: "Correct what the message names." },
   idempotency_key_reused: {
@@ -88,6 +91,9 @@ export const ERRORS = {
     retry: "after",
     hint: "Try again after `Retry-After`, claim with `wait_for_capacity`, or raise the pool's `min`.",
   },
+  checkpoint_not_found: { status: 404, retry: "never", hint: "List the sprite's checkpoints." },
+  checkpoint_in_use: { status: 409, retry: "never", hint: "The message says what needs the checkpoint." },
+  checkpoint_damaged: { status: 409, retry: "never", hint: "Restore another checkpoint; this one did not pass its check." },
   organization_not_found: { status: 404, retry: "never", hint: "List the organizations." },
   organization_slug_invalid: {
     status: 400,
@@ -115,6 +121,7 @@ export const ERRORS = {
     retry: "after",
     hint: "The Linux on the sprite's disk did not come up; the message says where it stopped.",
   },
+  target_unreachable: { status: 502, retry: "after", hint: "Start what is to listen there; the message says why the connection failed." },
   operation_timeout: { status: 504, retry: "after", hint: "Try again; the work may still be going on." },
   busy: { status: 429, retry: "after", hint: "Too many requests wait for the same thing; send fewer at once." },
   shutting_down: { status: 503, retry: "after", hint: "The server is stopping; try again when it is back." },

@@ -19,11 +19,12 @@ import { type EnclosedChild, type Enclosure, EnclosureGoneError } from "../spawn
 import { ROOT_USER, type User } from "../spawn/user.ts";
 import { say } from "../sys/console.ts";
 import { setHostname, SystemCallError } from "../sys/libc.ts";
-import { DISK_MOUNT, findDisk, isHeld, mountDisk, syncDisk, unmountDisk } from "./disk.ts";
+import { DISK_MOUNT, findDisk, isHeld, mountDisk, unmountDisk } from "./disk.ts";
+import { DiskFreeze } from "./freeze.ts";
 import { runHelper } from "./helper.ts";
 import { type Identity, writeIdentity } from "./identity.ts";
 import { attachToolbox, enterInner, type Inner, prepareInner, releaseInner } from "./inner.ts";
-import { asUser, inside } from "./namespaces.ts";
+import { asUser, inside, insideNetwork } from "./namespaces.ts";
 import { UserTable } from "./users.ts";
 
 /** e2fsck: nothing found, errors corrected. */
@@ -55,6 +56,7 @@ export class InnerEnvironment implements Environment {
   #index = 0;
   #error: string | undefined;
   #isStopped = false;
+  #freeze: DiskFreeze | undefined;
 
   constructor(processes: ProcessTable, root: RootSource) {
     this.#processes = processes;
@@ -76,6 +78,14 @@ export class InnerEnvironment implements Environment {
         return this.#spawnIn(this.#current, user, request);
       },
       innerPid,
+      network: {
+        inside: (work) => {
+          if (!this.#current) throw new EnclosureGoneError("the inner environment has ended");
+          return insideNetwork(this.#current.pidfd, work);
+        },
+        viewPid: () => this.#current?.pid,
+        owns: () => true,
+      },
     };
   }
 
@@ -117,6 +127,7 @@ export class InnerEnvironment implements Environment {
       await inner.ended;
     }
     if (!this.#mounted) return;
+    this.#freeze?.end();
     const { device } = this.#mounted;
     this.#users?.close();
     this.#users = undefined;
@@ -127,7 +138,18 @@ export class InnerEnvironment implements Environment {
   }
 
   async sync(): Promise<void> {
-    if (this.#mounted) syncDisk();
+    // Flushing can take long, and commands want to be served meanwhile.
+    if (this.#mounted) await runHelper(this.#processes, "/usr/bin/busybox", ["sync", "-f", DISK_MOUNT]);
+  }
+
+  async freeze(timeoutMs: number): Promise<void> {
+    this.#freeze ??= new DiskFreeze(this.#processes);
+    if (this.#mounted) await this.#freeze.begin(timeoutMs);
+  }
+
+  async thaw(): Promise<{ held: boolean }> {
+    // A disk that is not mounted is not written either.
+    return { held: this.#mounted === undefined || (this.#freeze?.end() ?? false) };
   }
 
   async #prepare(): Promise<Inner> {

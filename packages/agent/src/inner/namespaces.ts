@@ -3,7 +3,7 @@
  * event loop never turns while the thread is away. A thread that cannot come back ends the agent,
  * because everything it did next would happen in the wrong place.
  */
-import { CLONE_FS, CLONE_NAMESPACES, pidfdOpen, resetThreadIds, setns, setThreadGroups, setThreadIds, unshare } from "../sys/libc.ts";
+import { CLONE_FS, CLONE_NAMESPACES, CLONE_NEWNET, pidfdOpen, resetThreadIds, setns, setThreadGroups, setThreadIds, unshare } from "../sys/libc.ts";
 import type { User } from "../spawn/user.ts";
 
 let homePidfd: number | undefined;
@@ -18,6 +18,17 @@ export function inside<T>(pidfd: number, work: () => T): T {
     return work();
   } finally {
     comeHome(homePidfd);
+  }
+}
+
+/** Runs `work` inside the network namespace of the process behind `pidfd`; files and all else stay the agent's. */
+export function insideNetwork<T>(pidfd: number, work: () => T): T {
+  homePidfd ??= pidfdOpen(1);
+  setns(pidfd, CLONE_NEWNET);
+  try {
+    return work();
+  } finally {
+    comeHome(homePidfd, CLONE_NEWNET);
   }
 }
 
@@ -45,9 +56,9 @@ export function asUser<T>(user: User, work: () => T): T {
   }
 }
 
-function comeHome(pidfd: number): void {
+function comeHome(pidfd: number, namespaces = CLONE_NAMESPACES): void {
   try {
-    setns(pidfd, CLONE_NAMESPACES);
+    setns(pidfd, namespaces);
   } catch (error) {
     process.stderr.write(`sprited: cannot leave the inner environment: ${String(error)}\n`);
     process.abort();

@@ -10,6 +10,7 @@ import type { Duplex } from "node:stream";
 import { ignore, sleep } from "@sprited/base";
 import {
   clockRequest,
+  freezeRequest,
   GUEST_GENERATION,
   GUEST_LIMITS,
   type GuestErrorCode,
@@ -21,6 +22,8 @@ import { z } from "zod";
 import { RefusedError, type SessionRegistry } from "../session/registry.ts";
 import type { Session } from "../session/session.ts";
 import type { SessionStart } from "@sprited/protocol/guest";
+import type { PortWatch } from "../net/port-watch.ts";
+import { servePorts } from "../net/ports-stream.ts";
 import { proofOf, sameProof } from "./proof.ts";
 import { serveSessionStream } from "./session-stream.ts";
 
@@ -35,6 +38,7 @@ const STATUS_OF: Record<GuestErrorCode, number> = {
   exists: 409,
   invalid: 400,
   inner_failed: 503,
+  unreachable: 502,
   busy: 429,
   internal: 500,
 };
@@ -45,10 +49,15 @@ const stopRequest = z.object({ grace_ms: z.int().min(0).max(600_000) });
 export interface LinkService {
   readonly agentVersion: string;
   readonly sessions: SessionRegistry;
+  readonly ports: PortWatch;
   status(): GuestStatus;
   startSession(id: string, start: SessionStart): Promise<Session>;
   stop(graceMs: number): Promise<void>;
   sync(): Promise<void>;
+  /** Writes everything to the disk and keeps it from being written until `thaw`, at most `timeoutMs`. */
+  freeze(timeoutMs: number): Promise<void>;
+  /** Returns whether the freeze held until now. */
+  thaw(): Promise<{ held: boolean }>;
   /** Steps the wall clock, ms since the epoch. */
   setClock(timeMs: number): void;
 }
@@ -119,6 +128,7 @@ export class LinkServer {
     if (!state.greeted) throw new RefusedError("unauthorized", "say hello first");
     const service = this.#service;
     if (method === "GET" && path === "/status") return answer(stream, service.status());
+    if (method === "GET" && path === "/ports") return servePorts(stream, service.ports);
     if (method === "GET" && path === "/sessions") return answer(stream, { sessions: service.sessions.list() });
     if (method === "POST" && path === "/stop") {
       await service.stop(stopRequest.parse(await readJson(stream)).grace_ms);
@@ -128,6 +138,11 @@ export class LinkServer {
       await service.sync();
       return answer(stream, {});
     }
+    if (method === "POST" && path === "/freeze") {
+      await service.freeze(freezeRequest.parse(await readJson(stream)).timeout_ms);
+      return answer(stream, {});
+    }
+    if (method === "POST" && path === "/thaw") return answer(stream, await service.thaw());
     if (method === "POST" && path === "/clock") {
       service.setClock(clockRequest.parse(await readJson(stream)).time_ms);
       return answer(stream, {});

@@ -11,7 +11,7 @@ import {
   FrameDecoder,
   FrameType,
   GUEST_GENERATION,
-  type SessionStart,
+  type CommandStart,
 } from "@sprited/protocol/guest";
 import { proofOf } from "../link/proof.ts";
 
@@ -38,7 +38,7 @@ export class RehearsalClient {
   }
 
   /** Runs a command with some input to its end and forgets it. */
-  async run(id: string, start: Pick<SessionStart, "argv" | "tty" | "stdin">, input: string): Promise<void> {
+  async run(id: string, start: Pick<CommandStart, "argv" | "tty" | "stdin">, input: string): Promise<void> {
     const stream = this.#session.request({ ":method": "POST", ":path": `/sessions/${id}` }, { endStream: false });
     stream.write(encodeJsonFrame(FrameType.start, { ...start, env: { REHEARSED: "1" }, dir: null }));
     const bytes = Buffer.from(input);

@@ -2,7 +2,7 @@
 import type { SessionStart } from "@sprited/protocol/guest";
 import { GUEST_LIMITS, type GuestErrorCode, type GuestSession } from "@sprited/protocol/guest";
 import type { ProcessTable } from "../spawn/process-table.ts";
-import type { Spawner } from "../spawn/spawner.ts";
+import type { Command } from "../spawn/spawner.ts";
 import { Session } from "./session.ts";
 
 /** Words of argv shown in the list, and characters of each. */
@@ -21,11 +21,9 @@ export class RefusedError extends Error {
 
 export class SessionRegistry {
   readonly #sessions = new Map<string, Session | undefined>();
-  readonly #spawner: Spawner;
   readonly #processes: ProcessTable;
 
-  constructor(spawner: Spawner, processes: ProcessTable) {
-    this.#spawner = spawner;
+  constructor(processes: ProcessTable) {
     this.#processes = processes;
   }
 
@@ -46,10 +44,17 @@ export class SessionRegistry {
     if (this.#sessions.get(id) === undefined) this.#sessions.delete(id);
   }
 
-  /** Starts the command of a reserved id. Throws what `Spawner.start` throws; undefined when the id was deleted meanwhile. */
-  start(id: string, start: SessionStart, environment: Readonly<Record<string, string>>): Session | undefined {
-    if (!this.#sessions.has(id)) return undefined;
-    const session = new Session(id, start, this.#spawner.start(start, environment), this.#processes);
+  isReserved(id: string): boolean {
+    return this.#sessions.has(id);
+  }
+
+  /** Makes `command` the session of a reserved id; kills it when the id was deleted meanwhile. */
+  begin(id: string, start: SessionStart, command: Command): Session | undefined {
+    if (!this.#sessions.has(id)) {
+      command.killAll();
+      return undefined;
+    }
+    const session = new Session(id, start, command, this.#processes);
     this.#sessions.set(id, session);
     return session;
   }
@@ -74,10 +79,14 @@ export class SessionRegistry {
     for (const [id, session] of this.#sessions) {
       if (!session) continue;
       const { stdout, stderr } = session.outputBytes;
+      const { start } = session;
+      const work =
+        "connect" in start
+          ? { argv: [], connect: start.connect, tty: false }
+          : { argv: start.argv.slice(0, LISTED_WORDS).map((word) => word.slice(0, LISTED_WORD_LENGTH)), tty: start.tty !== null };
       list.push({
         id,
-        argv: session.start.argv.slice(0, LISTED_WORDS).map((word) => word.slice(0, LISTED_WORD_LENGTH)),
-        tty: session.start.tty !== null,
+        ...work,
         pid: session.pid,
         started_at_ms: session.startedAtMs,
         stdout_bytes: stdout,

@@ -23,6 +23,9 @@ const LINGER_MS = 1000;
 /** Signals that a terminal gives to its foreground. */
 const FOREGROUND_SIGNALS: ReadonlySet<string> = new Set(["INT", "QUIT", "TSTP", "WINCH"]);
 
+/** Signals that end what is no process. */
+const ENDING_SIGNALS: ReadonlySet<string> = new Set(["KILL", "TERM", "INT", "HUP", "QUIT", "PIPE"]);
+
 /** Who reads a session. */
 export interface SessionReader {
   /** Whether more output may be given now. */
@@ -57,7 +60,7 @@ export class Session {
     this.#command = command;
     this.#processes = processes;
     this.#input = new InputPipe(command.stdin, {
-      isTerminal: start.tty !== null,
+      isTerminal: "argv" in start && start.tty !== null,
       onTaken: () => this.#reader?.inputTaken(this.#input.taken),
     });
     this.#follow("stdout", command.stdout);
@@ -137,12 +140,13 @@ export class Session {
   signal(name: string): void {
     const number = signalNumber(name);
     if (number === undefined || this.#exit) return;
-    if (name === "KILL") {
-      this.kill();
+    const { pid } = this.#command;
+    if (name === "KILL" || pid === undefined) {
+      if (pid !== undefined || ENDING_SIGNALS.has(name)) this.kill();
       return;
     }
     const foreground = FOREGROUND_SIGNALS.has(name) ? this.#command.foregroundGroup() : undefined;
-    if (foreground === undefined) this.#processes.kill(this.#command.pid, number);
+    if (foreground === undefined) this.#processes.kill(pid, number);
     else this.#processes.kill(-foreground, number);
   }
 

@@ -3,7 +3,7 @@
  * directory, finds the program as the C library would and becomes it: path look-ups of the user's
  * making (slow or hung file systems) happen in the child, never in the agent. Pure.
  */
-import type { SessionStart } from "@sprited/protocol/guest";
+import type { CommandStart } from "@sprited/protocol/guest";
 import type { User } from "./user.ts";
 
 /** Longest single argument or variable that Linux passes on, bytes with its end. */
@@ -70,7 +70,7 @@ export class LaunchError extends Error {
 }
 
 export interface LaunchInput {
-  start: SessionStart;
+  start: CommandStart;
   user: User;
   /** The sprite's own environment; the command's is added to it. */
   environment: Readonly<Record<string, string>>;

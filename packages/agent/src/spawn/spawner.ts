@@ -6,8 +6,9 @@ import fs from "node:fs";
 import net from "node:net";
 import type { Readable, Writable } from "node:stream";
 import tty from "node:tty";
-import type { SessionStart, TerminalSize } from "@sprited/protocol/guest";
-import { type ChildEnd, fcntl, pipe, SystemCallError } from "../sys/libc.ts";
+import type { CommandStart, TerminalSize } from "@sprited/protocol/guest";
+import { type ChildEnd, duplicateFd, fcntl, pipe, SystemCallError } from "../sys/libc.ts";
+import type { SpriteNetwork } from "../net/network.ts";
 import { type LaunchShell, LaunchError, planLaunch } from "./launch.ts";
 import type { Child, SpawnRequest } from "./process-table.ts";
 import { foregroundGroup, openPty, resizePty } from "./pty.ts";
@@ -33,12 +34,14 @@ export interface Enclosure {
   spawn(user: User, request: Omit<SpawnRequest, "cgroupFd">): EnclosedChild;
   /** The number a process has inside. */
   innerPid(pid: number): number | null;
+  /** The network of what runs inside. */
+  readonly network: SpriteNetwork;
 }
 
-/** A started command. */
+/** A started command, or what a session treats as one. */
 export interface Command {
-  /** As the agent sees it. */
-  readonly pid: number;
+  /** As the agent sees it; undefined for what is no process. */
+  readonly pid: number | undefined;
   readonly innerPid: number | null;
   /** Terminal output or standard output. */
   readonly stdout: Readable;
@@ -64,13 +67,17 @@ export class Spawner {
     this.#enclosure = enclosure;
   }
 
+  get enclosure(): Enclosure {
+    return this.#enclosure;
+  }
+
   /** Starts a command. Throws `LaunchError` when it can never run, `SystemCallError` when it cannot now. */
-  start(start: SessionStart, environment: Readonly<Record<string, string>>): Command {
+  start(start: CommandStart, environment: Readonly<Record<string, string>>): Command {
     const user = this.#enclosure.user();
     return start.tty ? this.#startInTerminal(start, start.tty, user, environment) : this.#startWithPipes(start, user, environment);
   }
 
-  #startInTerminal(start: SessionStart, size: TerminalSize, user: User, environment: Readonly<Record<string, string>>): Command {
+  #startInTerminal(start: CommandStart, size: TerminalSize, user: User, environment: Readonly<Record<string, string>>): Command {
     const pty = openPty(size, user);
     let child;
     try {
@@ -84,7 +91,7 @@ export class Spawner {
     }
     // A program may close its terminal a moment before it ends. The master closing then would end
     // it by SIGHUP, so a second descriptor keeps it open for as long as the command runs.
-    const keptFd = duplicate(pty.masterFd);
+    const keptFd = duplicateFd(pty.masterFd);
     let isRunning = true;
     const ended = child.ended.finally(() => {
       isRunning = false;
@@ -106,7 +113,7 @@ export class Spawner {
     };
   }
 
-  #startWithPipes(start: SessionStart, user: User, environment: Readonly<Record<string, string>>): Command {
+  #startWithPipes(start: CommandStart, user: User, environment: Readonly<Record<string, string>>): Command {
     const launch = planLaunch({ start, user, environment, terminal: undefined, shell: this.#enclosure.shell });
     const opened: number[] = [];
     const theirs: number[] = [];
@@ -156,11 +163,6 @@ export class Spawner {
       throw error;
     }
   }
-}
-
-function duplicate(fd: number): number {
-  const F_DUPFD_CLOEXEC = 1030;
-  return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 function growPipe(fd: number): void {

@@ -63,6 +63,9 @@ const clockSettimeCall = bind("clock_settime", ["int", "void *"]);
 const sethostnameCall = bind("sethostname", ["str", "size_t"]);
 const prctlCall = bind("prctl", ["int", "ulong", "ulong", "ulong", "ulong"]);
 const syncfsCall = bind("syncfs", ["int"]);
+const FIFREEZE = 0xc0045877;
+const FITHAW = 0xc0045878;
+const socketCall = bind("socket", ["int", "int", "int"]);
 const fchdirCall = bind("fchdir", ["int"]);
 
 export const CLONE_FS = 0x200;
@@ -70,6 +73,7 @@ export const CLONE_FS = 0x200;
 export const CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000;
 /** Flags of `mount`. */
 export const MS = { NODEV: 4, NOATIME: 1024 } as const;
+export const CLONE_NEWNET = 0x40000000;
 export const MNT_DETACH = 2;
 const O_CLOEXEC = 0o2000000;
 const AT_FDCWD = -100;
@@ -191,6 +195,20 @@ export function ioctlValue(fd: number, request: number, value: number): number {
   return ioctlValueCall(fd, request, value);
 }
 
+/** An unconnected TCP socket of the calling thread's network namespace, close-on-exec and not blocking. */
+export function tcpSocket(family: "IPv4" | "IPv6"): number {
+  const AF = { IPv4: 2, IPv6: 10 } as const;
+  const SOCK_STREAM = 1;
+  const SOCK_NONBLOCK = 0o4000;
+  return socketCall(AF[family], SOCK_STREAM | SOCK_NONBLOCK | O_CLOEXEC, 0);
+}
+
+/** Another descriptor of what `fd` has open, close-on-exec. */
+export function duplicateFd(fd: number): number {
+  const F_DUPFD_CLOEXEC = 1030;
+  return fcntlCall(fd, F_DUPFD_CLOEXEC, 3);
+}
+
 export function fcntl(fd: number, command: number, value: number): number {
   return fcntlCall(fd, command, value);
 }
@@ -240,4 +258,10 @@ export function dropBoundingCapability(capability: number): void {
 /** Writes everything of the file system behind `fd` to its device. */
 export function syncFileSystem(fd: number): void {
   syncfsCall(fd);
+}
+
+/** Lets writes to the frozen file system behind `fd` go on. Throws `EINVAL` when it is not frozen. */
+export function thawFileSystem(fd: number): void {
+  const FITHAW = 0xc0045878;
+  ioctlValueCall(fd, FITHAW, 0);
 }

@@ -34,6 +34,7 @@ export const ERROR_MAP: Record<VmmErrorCode | DiskErrorCode | GuestFault, ErrorC
   guest_session_exists: "internal",
   guest_refused: "exec_invalid",
   guest_refused_start: "guest_refused_start",
+  guest_unreachable: "target_unreachable",
   guest_busy: "busy",
   guest_failed: "guest_failed",
 };
@@ -49,6 +50,7 @@ const PUBLIC_MESSAGES: Partial<Record<ErrorCode, string>> = {
   storage_size: "the disk size is outside the limits of this host",
   guest_unresponsive: "the sprite's machine did not answer in time",
   guest_protocol: "the sprite's machine answered nonsense and was cut off",
+  target_unreachable: "nothing in the sprite took the connection",
   guest_linux_failed: "the Linux on the sprite's disk did not come up",
   guest_refused_start: "the sprite's machine did not take over its identity",
   guest_failed: "the sprite's machine reported a fault of its own",

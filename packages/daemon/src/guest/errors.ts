@@ -1,3 +1,5 @@
+import { connectFailure, type ConnectFailure } from "@sprited/protocol/guest";
+
 /** Facts a caller can branch on. */
 export type GuestFault =
   /** No answer from the agent in time. */
@@ -16,6 +18,8 @@ export type GuestFault =
   | "guest_refused"
   /** The agent did not take over its identity, or does not know the key of this run. */
   | "guest_refused_start"
+  /** A connection to a place inside the sprite did not come about; see `connectFailureOf`. */
+  | "guest_unreachable"
   /** The agent holds as much as it can. */
   | "guest_busy"
   /** The agent reports a fault of its own. */
@@ -28,4 +32,10 @@ export class GuestError extends Error {
     super(message, options);
     this.code = code;
   }
+}
+
+/** Why a connection inside the sprite failed, when `error` is a `guest_unreachable`; the agent's word for it is its cause. */
+export function connectFailureOf(error: GuestError): ConnectFailure {
+  const said = connectFailure.safeParse(error.cause instanceof Error ? error.cause.message : undefined);
+  return said.success ? said.data : "failed";
 }

@@ -17,18 +17,22 @@ import {
   GUEST_GENERATIONS_SPOKEN,
   GUEST_LIMITS,
   guestError,
+  guestErrorCode,
   type GuestErrorCode,
   guestSessions,
   guestStatus,
   helloReply,
   LINK_WINDOWS,
+  type PortsLine,
   type SessionResume,
   type SessionStart,
+  thawReply,
 } from "@sprited/protocol/guest";
 import { z } from "zod";
 import { openCarrier } from "./dial.ts";
 import { GuestError, type GuestFault } from "./errors.ts";
 import type { CallOptions, GuestCarrier, GuestLink, LinkKey, SessionStream } from "./link.ts";
+import { readPortLines } from "./port-lines.ts";
 import { GuestSessionStream } from "./session-stream.ts";
 
 /** Default limit of a call, ms. */
@@ -53,6 +57,7 @@ const FAULT_OF: Record<GuestErrorCode, GuestFault> = {
   exists: "guest_session_exists",
   invalid: "guest_refused",
   inner_failed: "guest_inner_failed",
+  unreachable: "guest_unreachable",
   busy: "guest_busy",
   internal: "guest_failed",
 };
@@ -173,7 +178,22 @@ class Http2Link implements GuestLink {
   }
 
   async startSession(id: string, start: SessionStart, options?: CallOptions): Promise<SessionStream> {
-    return await this.#openStream(`/sessions/${id}`, encodeJsonFrame(FrameType.start, start), { stdout: 0, stderr: 0 }, options);
+    const path = `/sessions/${id}`;
+    const stream = await this.#openStream(path, encodeJsonFrame(FrameType.start, start), { stdout: 0, stderr: 0 }, options);
+    if (!("connect" in start)) return stream;
+    try {
+      const first = await this.#awaiting(path, options, () => stream.begun());
+      if (first?.type !== "failed") return stream;
+      const code = guestErrorCode.safeParse(first.code);
+      throw new GuestError(FAULT_OF[code.data ?? "internal"], "the guest made no connection", { cause: new Error(first.message) });
+    } catch (error) {
+      stream.close();
+      throw await this.#explain(error);
+    }
+  }
+
+  watchPorts(options: { signal: AbortSignal }): AsyncIterable<PortsLine> {
+    return readPortLines({ stream: this.#request("GET", "/ports"), onViolation: (error) => this.#fail(error), ...options });
   }
 
   async attachSession(id: string, resume: SessionResume, options?: CallOptions): Promise<SessionStream> {
@@ -196,6 +216,14 @@ class Http2Link implements GuestLink {
     await this.#call("POST", "/sync", anything, { ...options });
   }
 
+  async freeze(freezeMs: number, options?: CallOptions): Promise<void> {
+    await this.#call("POST", "/freeze", anything, { ...options, body: { timeout_ms: freezeMs } });
+  }
+
+  async thaw(options?: CallOptions): Promise<{ held: boolean }> {
+    return await this.#call("POST", "/thaw", thawReply, { ...options });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#failure ??= new GuestError("guest_link_lost", "the link was closed");
     this.#session.destroy();
@@ -207,7 +235,7 @@ class Http2Link implements GuestLink {
     first: Uint8Array,
     from: { stdout: number; stderr: number },
     options: CallOptions | undefined,
-  ): Promise<SessionStream> {
+  ): Promise<GuestSessionStream> {
     const stream = this.#request("POST", path);
     // `write` keeps the request open; both windows hold back whoever is too fast.
     stream.write(first);

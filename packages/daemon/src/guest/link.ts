@@ -1,5 +1,14 @@
 import type { Duplex } from "node:stream";
-import type { Bootstrap, GuestSession, GuestStatus, SessionExit, SessionResume, SessionStart, TerminalSize } from "@sprited/protocol/guest";
+import type {
+  Bootstrap,
+  GuestSession,
+  GuestStatus,
+  PortsLine,
+  SessionExit,
+  SessionResume,
+  SessionStart,
+  TerminalSize,
+} from "@sprited/protocol/guest";
 
 /**
  * The daemon's end of the talk with one VM's agent (docs/spec/guest-protocol.md). One HTTP/2
@@ -13,7 +22,10 @@ export interface GuestLink extends AsyncDisposable {
   readonly closed: Promise<Error>;
   status(options?: CallOptions): Promise<GuestStatus>;
   listSessions(options?: CallOptions): Promise<GuestSession[]>;
-  /** Begins a session stream with `start` (SESS-1). Resolves when the agent accepted the stream. */
+  /**
+   * Begins a session stream with `start` (SESS-1). Resolves when the agent accepted the stream; for
+   * a connection when it is made, and rejects with `guest_unreachable` when it cannot be.
+   */
   startSession(id: string, start: SessionStart, options?: CallOptions): Promise<SessionStream>;
   /** Begins a session stream with `resume` (SESS-4). */
   attachSession(id: string, resume: SessionResume, options?: CallOptions): Promise<SessionStream>;
@@ -22,6 +34,15 @@ export interface GuestLink extends AsyncDisposable {
   /** Ends the inner environment and unmounts the disk; afterwards the VM may be killed. */
   stop(graceMs: number, options?: CallOptions): Promise<void>;
   sync(options?: CallOptions): Promise<void>;
+  /** Listening ports: all that are there now, then every change. Ends with the signal; throws `GuestError` when the link breaks. */
+  watchPorts(options: { signal: AbortSignal }): AsyncIterable<PortsLine>;
+  /**
+   * Writes everything to the disk and keeps the guest from writing until `thaw`. The agent thaws
+   * by itself after `freezeMs`, whatever becomes of the link (LINK-6).
+   */
+  freeze(freezeMs: number, options?: CallOptions): Promise<void>;
+  /** Ends a freeze. Returns whether it held: when not, what was read of the disk meanwhile is no state. */
+  thaw(options?: CallOptions): Promise<{ held: boolean }>;
 }
 
 export interface CallOptions {

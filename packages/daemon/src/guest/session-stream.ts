@@ -37,7 +37,7 @@ export interface GuestSessionStreamOptions {
 }
 
 export class GuestSessionStream implements SessionStream {
-  readonly events: AsyncIterable<SessionEvent>;
+  events: AsyncIterable<SessionEvent>;
   readonly #options: GuestSessionStreamOptions;
   readonly #stream: ClientHttp2Stream;
   readonly #next: { stdout: number; stderr: number };
@@ -53,6 +53,17 @@ export class GuestSessionStream implements SessionStream {
     this.#next = { ...options.from };
     this.#stream.once("close", () => this.#wake());
     this.events = this.#read();
+  }
+
+  /** Waits for the agent's first word; `events` still begins with it. Call before anyone reads. Throws what `events` throws. */
+  async begun(): Promise<SessionEvent | undefined> {
+    const rest = this.events[Symbol.asyncIterator]();
+    const first = await rest.next();
+    this.events = (async function* () {
+      if (!first.done) yield first.value;
+      yield* { [Symbol.asyncIterator]: () => rest };
+    })();
+    return first.done ? undefined : first.value;
   }
 
   async sendInput(offset: number, data: Uint8Array): Promise<void> {

@@ -12,6 +12,21 @@ export {
   FrameType,
 } from "./frames.ts";
 export {
+  FILE_LIMITS,
+  type FileChange,
+  type FileEntry,
+  type FileFailure,
+  fileFailure,
+  type FileRecord,
+  fileRecord,
+  type FileRequest,
+  fileRequest,
+  type FileRequestOf,
+  type FileWatchEvent,
+  type TreeEntry,
+  treeEntry,
+} from "./fs.ts";
+export {
   BOOT_PORT,
   GUEST_GENERATION,
   GUEST_GENERATIONS_SPOKEN,
@@ -23,6 +38,20 @@ export {
 } from "./generation.ts";
 export {
   clockRequest,
+  freezeRequest,
+  type CommandStart,
+  commandStart,
+  type ConnectTarget,
+  connectFailure,
+  type ConnectFailure,
+  connectionStart,
+  connectTarget,
+  GUEST_LISTENERS_MAX,
+  guestListener,
+  type GuestListener,
+  PEER_END,
+  portsLine,
+  type PortsLine,
   guestError,
   guestErrorCode,
   type GuestErrorCode,
@@ -43,4 +72,5 @@ export {
   sessionStarted,
   terminalSize,
   type TerminalSize,
+  thawReply,
 } from "./link.ts";
