@@ -69,7 +69,11 @@ export const ERRORS = {
   session_ended: { status: 410, retry: "never", hint: "Nothing to do: the command has ended." },
   job_not_found: { status: 404, retry: "never", hint: "List the jobs; ended ones are not kept for ever." },
   job_ended: { status: 410, retry: "never", hint: "Nothing to do: the job has ended." },
-  webhook_refused: { status: 400, retry: "never", hint: "Use an http or https URL of a public host, without user name and password in it." },
+  webhook_refused: {
+    status: 400,
+    retry: "never",
+    hint: "Use an http or https URL of a public host, without user name and password in it.",
+  },
   exec_no_command: { status: 400, retry: "never", hint: "Give the command as `cmd` parameters, one for each argument." },
   exec_invalid: { status: 400, retry: "never", hint: "Correct what the message names." },
   idempotency_key_reused: {
@@ -94,6 +98,26 @@ export const ERRORS = {
   checkpoint_not_found: { status: 404, retry: "never", hint: "List the sprite's checkpoints." },
   checkpoint_in_use: { status: 409, retry: "never", hint: "The message says what needs the checkpoint." },
   checkpoint_damaged: { status: 409, retry: "never", hint: "Restore another checkpoint; this one did not pass its check." },
+  sprite_limit_exceeded: {
+    status: 429,
+    retry: "never",
+    hint: "Destroy sprites that are not needed, or have the organization's quota raised.",
+  },
+  concurrent_sprite_limit_exceeded: {
+    status: 429,
+    retry: "after",
+    hint: "Put sprites to sleep, or wait until idle ones do so; or have the organization's quota raised.",
+  },
+  disk_limit_exceeded: {
+    status: 429,
+    retry: "never",
+    hint: "Delete sprites, checkpoints or templates, or have the organization's quota raised.",
+  },
+  checkpoint_limit_exceeded: {
+    status: 429,
+    retry: "never",
+    hint: "Delete checkpoints that are not needed, or have the organization's quota raised.",
+  },
   organization_not_found: { status: 404, retry: "never", hint: "List the organizations." },
   organization_slug_invalid: {
     status: 400,

@@ -1,4 +1,4 @@
-/** Tables of templates and pools. */
+/** Tables of templates, pools and quotas. */
 import type { CompiledQuery } from "kysely";
 import type { Database } from "./database.ts";
 
@@ -33,6 +33,14 @@ export interface TemplateSchema {
     /** `filling` or `ready`. */
     state: string;
     since_ms: number;
+  };
+  organization_quotas: {
+    organization_id: string;
+    /** Null: no limit. */
+    sprites: number | null;
+    running: number | null;
+    disk_gb: number | null;
+    checkpoints: number | null;
   };
   pool_claims: {
     organization_id: string;
@@ -76,6 +84,13 @@ export function templateTables(database: Database): { compile(): CompiledQuery }
       .addColumn("template_version", "integer", (c) => c.notNull())
       .addColumn("state", "text", (c) => c.notNull())
       .addColumn("since_ms", "bigint", (c) => c.notNull()),
+    schema
+      .createTable("organization_quotas")
+      .addColumn("organization_id", "text", (c) => c.primaryKey().references("organizations.id"))
+      .addColumn("sprites", "integer")
+      .addColumn("running", "integer")
+      .addColumn("disk_gb", "integer")
+      .addColumn("checkpoints", "integer"),
     schema
       .createTable("pool_claims")
       .addColumn("organization_id", "text", (c) => c.notNull())
