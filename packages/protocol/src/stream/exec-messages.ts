@@ -28,6 +28,11 @@ export interface SessionInfo {
   tty: boolean;
   /** Log position of the first output byte that follows: bytes of both streams in their order. Ours. */
   offset?: number;
+  /**
+   * Attaching to a terminal without `offset`: so many bytes that draw its picture come first and
+   * count in no offset; the log goes on at `offset` after them. Left out: none. Ours.
+   */
+  screen_bytes?: number;
   /** Bytes of input the session has got so far: a client that comes back goes on there. Ours. */
   input_offset?: number;
 }
@@ -165,7 +170,7 @@ function offsetOf(value: unknown): number | undefined {
 
 function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
   const number = (field: unknown): number => (typeof field === "number" && Number.isFinite(field) ? field : 0);
-  const [offset, inputOffset] = [offsetOf(value["offset"]), offsetOf(value["input_offset"])];
+  const [offset, inputOffset, screenBytes] = [value["offset"], value["input_offset"], value["screen_bytes"]].map(offsetOf);
   return {
     type: "session_info",
     session_id: String(value["session_id"] ?? ""),
@@ -177,6 +182,7 @@ function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
     tty: value["tty"] === true,
     ...(offset === undefined ? {} : { offset }),
     ...(inputOffset === undefined ? {} : { input_offset: inputOffset }),
+    ...(screenBytes === undefined ? {} : { screen_bytes: screenBytes }),
   };
 }
 
