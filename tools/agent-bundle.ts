@@ -1,5 +1,5 @@
 /**
- * Bundles the guest agent: one file `agent.mjs`, beside it `node_modules` with the packages that
+ * Bundles the guest agent: `agent.mjs` and the thread it starts, `file-worker.mjs`; beside them `node_modules` with the packages that
  * bring native code and therefore cannot be bundled. Nothing else is left outside.
  */
 import { existsSync } from "node:fs";
@@ -21,8 +21,12 @@ export async function bundleAgent(target: string): Promise<void> {
   await fs.rm(target, { recursive: true, force: true });
   await fs.mkdir(target, { recursive: true });
   await build({
-    entryPoints: [path.join(ROOT, "packages/agent/src/main.ts")],
-    outfile: path.join(target, "agent.mjs"),
+    entryPoints: {
+      agent: path.join(ROOT, "packages/agent/src/main.ts"),
+      "file-worker": path.join(ROOT, "packages/agent/src/fs/file-worker.ts"),
+    },
+    outdir: target,
+    outExtension: { ".js": ".mjs" },
     bundle: true,
     minifySyntax: true,
     platform: "node",

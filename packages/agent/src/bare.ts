@@ -9,6 +9,7 @@ import os from "node:os";
 import type { Duplex } from "node:stream";
 import { Scope } from "@sprited/base";
 import { composeAgent } from "./compose.ts";
+import { FileRoot } from "./fs/root.ts";
 import type { Environment } from "./service.ts";
 import type { SessionRegistry } from "./session/registry.ts";
 import { HOST_SHELL } from "./spawn/launch.ts";
@@ -24,6 +25,8 @@ export interface BareAgentOptions {
   linkPort?: Duplex | undefined;
   /** Home and default working directory of commands. Default: a system directory for temporary files. */
   home?: string | undefined;
+  /** Directory that is `/` for file calls. Default: the one of this host. */
+  fileRoot?: string | undefined;
 }
 
 export interface BareAgent extends AsyncDisposable {
@@ -38,13 +41,19 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
   await using scope = new Scope("bare agent");
   const processes = new ProcessTable();
   scope.defer("process table", () => processes.close());
-  const { boot, links, sessions } = composeAgent({
+  const fileRoot = new FileRoot();
+  fileRoot.enter(fs.openSync(options.fileRoot ?? "/", fs.constants.O_RDONLY | fs.constants.O_DIRECTORY));
+  const { boot, links, sessions, files } = composeAgent({
     processes,
     enclosure: bareEnclosure(processes, options.home ?? os.tmpdir()),
-    environment: (all) => new BareEnvironment(all),
+    environment: (all) => new BareEnvironment(all, fileRoot),
     machine: bareMachine,
     bootPort: options.bootPort,
     linkPort: options.linkPort,
+  });
+  scope.defer("file workers", async () => {
+    await fileRoot.leave();
+    await files.close();
   });
   scope.defer("sessions", () => sessions.clear());
   scope.defer("links", () => links.closeLinks());
@@ -80,7 +89,7 @@ function bareEnclosure(processes: ProcessTable, home: string): Enclosure {
 
 /** Whether a process was started by this one or by what this one started. */
 function isDescendant(pid: number): boolean {
-  for (let at = pid; at > 1; ) {
+  for (let at = pid; at > 1;) {
     const parent = parentOf(at);
     if (parent === process.pid) return true;
     at = parent;
@@ -99,12 +108,14 @@ function parentOf(pid: number): number {
 
 /** Always there, until it is stopped. */
 class BareEnvironment implements Environment {
+  readonly files: FileRoot;
   readonly #sessions: SessionRegistry;
   #starts = 0;
   /** When a freeze would end by itself; the host's own file system is never frozen. */
   #frozenUntilMs: number | undefined;
 
-  constructor(sessions: SessionRegistry) {
+  constructor(sessions: SessionRegistry, files: FileRoot) {
+    this.files = files;
     this.#sessions = sessions;
   }
 

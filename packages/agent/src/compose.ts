@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 import { BootProtocol } from "./boot/bootstrap.ts";
 import { SerialLink } from "./boot/serial-link.ts";
+import { FileWorkers } from "./fs/workers.ts";
 import { LinkServer } from "./link/link-server.ts";
 import { AgentService, type Environment } from "./service.ts";
 import { SessionRegistry } from "./session/registry.ts";
@@ -24,13 +25,15 @@ export interface Agent {
   readonly boot: BootProtocol;
   readonly links: LinkServer;
   readonly sessions: SessionRegistry;
+  readonly files: FileWorkers;
 }
 
 export function composeAgent(parts: AgentParts): Agent {
   const spawner = new Spawner(parts.enclosure);
   const sessions = new SessionRegistry(parts.processes);
   const environment = typeof parts.environment === "function" ? parts.environment(sessions) : parts.environment;
-  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment, machine: parts.machine, spawner });
+  const files = new FileWorkers(environment.files, () => parts.enclosure.user());
+  const service = new AgentService({ agentVersion: AGENT_VERSION, sessions, environment, machine: parts.machine, spawner, files });
   const links = new LinkServer(service);
   const boot = new BootProtocol({
     port: parts.bootPort,
@@ -40,5 +43,5 @@ export function composeAgent(parts: AgentParts): Agent {
     serialLink: parts.linkPort && new SerialLink(parts.linkPort, (carrier) => links.serve(carrier)),
     onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
   });
-  return { boot, links, sessions };
+  return { boot, links, sessions, files };
 }

@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   await environment.prepare();
   const bootPort = openPort(BOOT_PORT);
   if (!bootPort) throw new Error(`the VM has no port ${BOOT_PORT}`);
-  const { boot, links } = composeAgent({
+  const { boot, links, files } = composeAgent({
     processes,
     enclosure: environment.enclosure,
     environment,
@@ -38,7 +38,7 @@ async function main(): Promise<void> {
     bootPort,
     linkPort: openPort(LINK_PORT),
   });
-  await listen(links);
+  await Promise.all([listen(links), files.warm()]);
   // What is garbage now would be a private copy in every VM that resumes this one.
   for (let round = 0; round < 2; round += 1) globalThis.gc?.();
   boot.announceIdle();

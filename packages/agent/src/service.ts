@@ -3,6 +3,10 @@
  * in a VM and on a bare host; only the environment differs.
  */
 import { GUEST_LIMITS, type Bootstrap, type GuestStatus, type SessionStart } from "@sprited/protocol/guest";
+import type { ServerHttp2Stream } from "node:http2";
+import { serveFileStream } from "./fs/file-stream.ts";
+import type { FileRoot } from "./fs/root.ts";
+import type { FileWorkers } from "./fs/workers.ts";
 import type { LinkService } from "./link/link-server.ts";
 import { RefusedError, type SessionRegistry } from "./session/registry.ts";
 import type { Session } from "./session/session.ts";
@@ -17,6 +21,8 @@ import type { Machine } from "./sys/machine.ts";
 /** Where sessions run: brought up after bootstrap, and again when it ended by itself. */
 export interface Environment {
   readonly status: Pick<GuestStatus, "inner" | "inner_error" | "inner_starts">;
+  /** The `/` of file calls. */
+  readonly files: FileRoot;
   /** Takes over identity and disk; the environment comes up without being asked. */
   bootstrap(bootstrap: Bootstrap): void;
   /** Resolves when commands can be started. Rejects with the reason when they cannot. */
@@ -39,6 +45,7 @@ export class AgentService implements LinkService {
   readonly #environment: Environment;
   readonly #machine: Machine;
   readonly #spawner: Spawner;
+  readonly #files: FileWorkers;
   #variables: Record<string, string> = {};
 
   constructor(options: {
@@ -47,14 +54,20 @@ export class AgentService implements LinkService {
     environment: Environment;
     machine: Machine;
     spawner: Spawner;
+    files: FileWorkers;
   }) {
     this.agentVersion = options.agentVersion;
     this.#spawner = options.spawner;
+    this.#files = options.files;
     const { network, innerPid } = options.spawner.enclosure;
     this.ports = new PortWatch(new PortScan(network, innerPid));
     this.#machine = options.machine;
     this.sessions = options.sessions;
     this.#environment = options.environment;
+  }
+
+  serveFile(stream: ServerHttp2Stream): void {
+    serveFileStream(stream, this.#files, () => refusing("inner_failed", this.#environment.ready()));
   }
 
   bootstrap(bootstrap: Bootstrap): void {

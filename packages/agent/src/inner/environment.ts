@@ -12,6 +12,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { ignore, sleep, waitFor } from "@sprited/base";
 import type { Bootstrap, GuestStatus } from "@sprited/protocol/guest";
+import { FileRoot } from "../fs/root.ts";
 import type { Environment } from "../service.ts";
 import { BUSYBOX_SHELL } from "../spawn/launch.ts";
 import type { Child, ProcessTable, SpawnRequest } from "../spawn/process-table.ts";
@@ -43,6 +44,7 @@ export interface RootSource {
 }
 
 export class InnerEnvironment implements Environment {
+  readonly files = new FileRoot();
   readonly #processes: ProcessTable;
   readonly #root: RootSource;
   #prepared: Promise<Inner> | undefined;
@@ -128,6 +130,7 @@ export class InnerEnvironment implements Environment {
     }
     if (!this.#mounted) return;
     this.#freeze?.end();
+    await this.files.leave();
     const { device } = this.#mounted;
     this.#users?.close();
     this.#users = undefined;
@@ -180,6 +183,7 @@ export class InnerEnvironment implements Environment {
       this.#lose(inner);
       throw error;
     }
+    this.files.enter(inside(inner.pidfd, () => fs.openSync("/", fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)));
     this.#current = inner;
     this.#starts += 1;
     this.#error = undefined;
@@ -197,7 +201,10 @@ export class InnerEnvironment implements Environment {
   #lose(inner: Inner): void {
     if (this.#lost.has(inner)) return;
     this.#lost.add(inner);
-    if (this.#current === inner) this.#current = undefined;
+    if (this.#current === inner) {
+      this.#current = undefined;
+      this.files.leave().catch(ignore("never rejects"));
+    }
     // One is prepared at a time, and only after the last was lost.
     this.#prepared = undefined;
     this.#processes.kill(inner.pid, SIGKILL);

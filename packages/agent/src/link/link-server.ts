@@ -58,6 +58,8 @@ export interface LinkService {
   freeze(timeoutMs: number): Promise<void>;
   /** Returns whether the freeze held until now. */
   thaw(): Promise<{ held: boolean }>;
+  /** Serves one file call (FILE-1). */
+  serveFile(stream: ServerHttp2Stream): void;
   /** Steps the wall clock, ms since the epoch. */
   setClock(timeMs: number): void;
 }
@@ -129,6 +131,7 @@ export class LinkServer {
     const service = this.#service;
     if (method === "GET" && path === "/status") return answer(stream, service.status());
     if (method === "GET" && path === "/ports") return servePorts(stream, service.ports);
+    if (method === "POST" && path === "/fs") return service.serveFile(stream);
     if (method === "GET" && path === "/sessions") return answer(stream, { sessions: service.sessions.list() });
     if (method === "POST" && path === "/stop") {
       await service.stop(stopRequest.parse(await readJson(stream)).grace_ms);

@@ -67,6 +67,15 @@ export function parseEnvironment(text: string): Record<string, string> {
   return variables;
 }
 
+/** The number of `name` in the text of passwd or group; both have it in the third field. */
+export function findId(name: string, table: string): number | undefined {
+  for (const line of table.split("\n")) {
+    const [entry, , id] = line.split(":");
+    if (entry === name) return parseId(id);
+  }
+  return undefined;
+}
+
 function groupsOf(name: string, gid: number, group: string): number[] {
   const groups = new Set([gid]);
   for (const line of group.split("\n")) {

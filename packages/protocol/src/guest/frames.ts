@@ -12,11 +12,19 @@ export const FrameType = {
   resize: 0x05,
   signal: 0x06,
   ack: 0x07,
+  fileRequest: 0x11,
+  fileInput: 0x12,
+  fileEntry: 0x13,
+  fileInputEnd: 0x14,
   started: 0x81,
   output: 0x82,
   exit: 0x83,
   failed: 0x84,
   inputTaken: 0x85,
+  fileRecord: 0x91,
+  fileData: 0x92,
+  fileFailed: 0x93,
+  fileDone: 0x94,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
