@@ -35,6 +35,8 @@ export interface SimulatedOptions {
   carrier?: "tcp" | "serial";
   /** What a clone throws instead of cloning. */
   cloneFault?: () => Error | undefined;
+  /** The check of checkpoints; passes when left out. */
+  checkDisk?: (file: string) => Promise<{ healthy: boolean; detail: string }>;
   logger?: Logger;
 }
 
@@ -82,6 +84,7 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
       slots,
       pool: copyingPool(layout.pool, options.cloneFault),
       images: await oneImage(layout.images),
+      checkDisk: options.checkDisk ?? (async () => ({ healthy: true, detail: "" })),
       system: { digest: "simulated", kernelPath: "/dev/null", initrdPath: "/dev/null", systemPath: "/dev/null" },
     },
     {

@@ -9,6 +9,9 @@ import { composeFeatures, type FeatureSettings } from "./features.ts";
 import { openHost } from "./host-parts.ts";
 import { PRODUCT_PACKAGE } from "./setup/index.ts";
 
+/** Above every user id that a VM gets. */
+const CHECK_UID_OFFSET = 65_535;
+
 /** Opens the host, settles what an earlier daemon left, and answers requests. */
 export async function startDaemon(config: Config, options: { logger: Logger }): Promise<RunningDaemon> {
   const { logger } = options;
@@ -62,6 +65,11 @@ function featureSettings(config: Config): FeatureSettings {
   return {
     defaults: { cpus: sprite.cpus, memoryMib: sprite.memoryMb, storageGb: sprite.storageGb, imageName: sprite.image },
     limits: { cpusMax: limits.cpus, memoryMibMax: limits.memoryMb, storageGbMin: 1, storageGbMax: limits.storageGb },
+    checkpoints: {
+      autoKeep: config.checkpoint.autoKeep,
+      checksParallel: config.checkpoint.checksParallel,
+      checkUid: config.network.uidBase + CHECK_UID_OFFSET,
+    },
     timeouts: { bootMs: timeouts.bootMs, resumeMs: timeouts.resumeMs, guestCallMs: timeouts.guestCallMs, stopMs: timeouts.stopMs },
   };
 }

@@ -2,15 +2,25 @@
  * The features, put together over whatever machines, disks and store they are given: the real
  * host's or simulated ones. Nothing here opens a device.
  */
+import path from "node:path";
 import { ignore, type Logger, sleep, systemClock } from "@sprited/base";
-import type { DiskPool, HomeLayout, ImageStore, SystemImage } from "@sprited/disk";
+import {
+  checkGuestDisk,
+  type DiskPool,
+  type DiskVerdict,
+  type HomeLayout,
+  type ImageStore,
+  loadSystemByDigest,
+  type SystemImage,
+} from "@sprited/disk";
 import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
+import { CheckpointFiles, Checkpoints, spriteStates, Verifier } from "./checkpoint/index.ts";
 import { Sessions } from "./exec/index.ts";
 import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
-import { ensureFirstToken, Organizations } from "./organization/index.ts";
+import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
 import { reclaim } from "./reclaim/index.ts";
-import { lifeOfMachine, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
-import { openDatabase, spriteRecords } from "./store/index.ts";
+import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
+import { checkpointRecords, openDatabase, spriteRecords } from "./store/index.ts";
 import type { SpriteState } from "./sprite/index.ts";
 
 /** How long a start waits for running guests to name their sessions, ms. */
@@ -25,18 +35,36 @@ export interface HostParts {
   pool: DiskPool;
   images: ImageStore;
   system: SystemImage;
+  /** Checks the file system of a throwaway clone; the real check when left out. */
+  checkDisk?: ((file: string, options: { signal: AbortSignal }) => Promise<DiskVerdict>) | undefined;
 }
 
 export interface FeatureSettings {
   defaults: SpriteDefaults;
   limits: SpriteLimits;
+  checkpoints?: CheckpointSettings;
   timeouts: { bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number };
 }
+
+export interface CheckpointSettings {
+  /** Automatic checkpoints kept of each sprite. */
+  autoKeep: number;
+  /** Checks of checkpoints at once. */
+  checksParallel: number;
+  /** User of the program that checks disks; used by nothing else. */
+  checkUid: number;
+}
+
+const CHECKPOINT_DEFAULTS: CheckpointSettings = { autoKeep: 5, checksParallel: 1, checkUid: 1_900_065_535 };
+/** Pause before a check that came to no verdict is tried again, ms. */
+const CHECK_RETRY_MS = 60_000;
 
 export interface Features {
   sprites: SpriteRegistry;
   exec: Sessions;
+  checkpoints: Checkpoints;
   organizations: Organizations;
+  quotas: Quotas;
   snapshots: BootSnapshots;
   /** Settles everything an earlier daemon left; call once, before requests are answered. */
   recover(): Promise<void>;
@@ -50,6 +78,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
   const database = openDatabase(layout.databasePath);
   const organizations = new Organizations({ database, clock: systemClock, logger });
   await ensureFirstToken(organizations, layout.tokenPath);
+  const quotas = new Quotas(database);
   const snapshots = openBootSnapshots({
     driver,
     slots,
@@ -64,6 +93,10 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     driver,
     slots,
     snapshots,
+    findSystem: async (digest) =>
+      digest === parts.system.digest
+        ? parts.system
+        : await loadSystemByDigest(layout, digest).catch(ignore("gone: memories that need it cannot be resumed")),
     runDirectory: layout.run,
     startTimeoutMs: settings.timeouts.resumeMs,
     linkTimeoutMs: settings.timeouts.guestCallMs,
@@ -82,18 +115,20 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     logger,
   });
   const exec = new Sessions({ sprites, logger });
+  const checkpoints = composeCheckpoints({ parts, settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS, database, sprites, logger });
   return {
     sprites,
     exec,
+    checkpoints,
     organizations,
+    quotas,
     snapshots,
     async recover() {
       const adoptions: Promise<unknown>[] = [];
-      await sprites.recover((spriteId, machine) => {
-        adoptions.push(
-          exec.adopt(spriteId, lifeOfMachine(machine)).catch(ignore("an agent that does not answer shows at the next request")),
-        );
+      await sprites.recover((spriteId, life) => {
+        adoptions.push(exec.adopt(spriteId, life).catch(ignore("an agent that does not answer shows at the next request")));
       });
+      await checkpoints.recover();
       // A client that comes back at once finds its session; an agent that is slow holds nobody up for long.
       await Promise.race([Promise.all(adoptions), sleep(ADOPTION_WAIT_MS, { ref: false })]);
       await reclaim({
@@ -102,15 +137,57 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
         incarnations: new Set(sprites.incarnations()),
         spriteIds: new Set(sprites.ids()),
         bootSnapshots: await snapshots.usable(),
-        systemDigest: parts.system.digest,
+        systems: new Set([parts.system.digest, ...sprites.systems()]),
         logger,
       });
       await slots?.settle();
     },
     async close() {
+      await checkpoints.close();
       await sprites.close();
       organizations.close();
       database[Symbol.dispose]();
     },
   };
+}
+
+function composeCheckpoints(input: {
+  parts: HostParts;
+  settings: CheckpointSettings;
+  database: ReturnType<typeof openDatabase>;
+  sprites: SpriteRegistry;
+  logger: Logger;
+}): Checkpoints {
+  const { parts, settings, database, sprites, logger } = input;
+  const { layout, pool } = parts;
+  const records = checkpointRecords(database);
+  const files = new CheckpointFiles({ pool, root: layout.checkpoints });
+  const isRoot = process.getuid?.() === 0;
+  const verifier = new Verifier({
+    records,
+    files,
+    pool,
+    scratch: layout.scratch,
+    checkDisk: parts.checkDisk ?? ((file, { signal }) => checkGuestDisk(file, { uid: settings.checkUid, isRoot, signal })),
+    parallel: settings.checksParallel,
+    retryMs: CHECK_RETRY_MS,
+    logger,
+  });
+  return new Checkpoints({
+    parts: {
+      records,
+      files,
+      states: spriteStates(sprites),
+      pool,
+      activities: sprites.activities,
+      logger,
+      nowMs: Date.now,
+      spriteDirectory: (spriteId) => path.join(layout.sprites, spriteId),
+    },
+    sprites,
+    verifier,
+    scratch: layout.scratch,
+    autoKeep: settings.autoKeep,
+    vmmBuild: parts.driver.build,
+  });
 }

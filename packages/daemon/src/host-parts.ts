@@ -98,7 +98,7 @@ export async function openHost(config: Config, options: { logger: Logger; signal
 
 /** VMM processes of other users pass through these directories to files they own; none may list them. */
 async function openWay(layout: HomeLayout): Promise<void> {
-  for (const directory of [layout.root, layout.run, layout.pool, layout.images, layout.bootSnapshots, layout.sprites]) {
+  for (const directory of [layout.root, layout.run, layout.pool, layout.images, layout.bootSnapshots, layout.sprites, layout.checkpoints]) {
     await fs.mkdir(directory, { recursive: true });
     await fs.chmod(directory, 0o711);
   }

@@ -1,3 +1,4 @@
+export { checkGuestDisk, type DiskVerdict } from "./check/guest-disk.ts";
 export {
   DEFAULT_MIRROR,
   DEFAULT_SECURITY_MIRROR,

@@ -61,7 +61,7 @@ export function unmountDisk(): void {
 }
 
 /** Writes everything to the disk. */
-export function syncDisk(): void {
+function syncDisk(): void {
   const fd = fs.openSync(DISK_MOUNT, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
     syncFileSystem(fd);

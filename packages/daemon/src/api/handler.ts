@@ -2,14 +2,20 @@
 import type { Clock, Logger } from "@sprited/base";
 import type { Endpoint, EndpointNameOf, Endpoints, PathParams } from "@sprited/protocol/api";
 import type { z } from "zod";
+import type { Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/exec.ts";
-import type { Caller, Organizations } from "../organization/index.ts";
+import type { Caller, Organizations, Quotas } from "../organization/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
+
+/** What the API asks of checkpoints. */
+export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "delete" | "restore" | "undoRestore">;
 
 export interface ApiFeatures {
   sprites: Sprites;
   exec: Exec;
+  checkpoints: CheckpointCalls;
   organizations: Organizations;
+  quotas: Quotas;
 }
 
 /** Periods a test may shorten, ms. */

@@ -31,10 +31,10 @@ describe("the server", () => {
 
   it("a busy port is an error of its own that names it", async () => {
     bed = await openTestbed();
-    const { sprites, exec, organizations } = bed;
+    const { features } = bed;
     const again = startApiServer({
       listen: bed.server.address,
-      features: { sprites, exec, organizations },
+      features,
       logger: silentLogger,
       version: "1",
       spriteDomain: "localhost",
@@ -46,10 +46,10 @@ describe("the server", () => {
 
   it("an address of another host is an error of its own", async () => {
     bed = await openTestbed();
-    const { sprites, exec, organizations } = bed;
+    const { features } = bed;
     const there = startApiServer({
       listen: { host: "192.0.2.1", port: 0 },
-      features: { sprites, exec, organizations },
+      features,
       logger: silentLogger,
       version: "1",
       spriteDomain: "localhost",

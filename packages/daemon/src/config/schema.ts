@@ -119,6 +119,15 @@ export const configSchema = z.strictObject({
       .meta(about("Debian mirror from which kernel, system image and base images are made.")),
     security_mirror: z.url().default("http://deb.debian.org/debian-security").meta(about("Mirror of Debian's security updates.")),
   }),
+  checkpoint: z.strictObject({
+    auto_keep: z
+      .int()
+      .min(1)
+      .max(1000)
+      .default(5)
+      .meta(about("Automatic checkpoints kept of each sprite: the states before its last restores.")),
+    checks_parallel: z.int().min(1).max(64).default(1).meta(about("Checkpoints that are checked in the background at once.")),
+  }),
   network: z.strictObject({
     subnet: ipv4Network
       .default("10.118.0.0/16")
@@ -155,6 +164,22 @@ export const configSchema = z.strictObject({
           "Control connections (`controlMode` of the official JavaScript client). That client runs a command twice over them when it ends with another exit code than 0, so they are off.",
         ),
       ),
+  }),
+  jobs: z.strictObject({
+    retention_hours: count
+      .max(100_000)
+      .default(720)
+      .meta(about("How long an ended job is kept with its log. 0: as long as its sprite.", { unit: "hours" })),
+    kept_per_sprite: z
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(200)
+      .meta(about("Most ended jobs kept of one sprite; the oldest go first.")),
+    webhook_private: z
+      .enum(["refuse", "allow"])
+      .default("refuse")
+      .meta(about("Whether webhooks may go to loopback, private and other addresses that are not public.")),
   }),
   timeouts: z.strictObject({
     boot_ms: milliseconds

@@ -166,7 +166,11 @@ class Http2Link implements GuestLink {
    */
   async #correctClock(): Promise<void> {
     await sleep(CLOCK_DELAY_MS);
-    await this.#call("POST", "/clock", anything, { body: { time_ms: Date.now() } });
+    await this.setClock();
+  }
+
+  async setClock(options?: CallOptions): Promise<void> {
+    await this.#call("POST", "/clock", anything, { ...options, body: { time_ms: Date.now() } });
   }
 
   status(options?: CallOptions) {

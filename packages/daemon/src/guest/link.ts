@@ -34,6 +34,8 @@ export interface GuestLink extends AsyncDisposable {
   /** Ends the inner environment and unmounts the disk; afterwards the VM may be killed. */
   stop(graceMs: number, options?: CallOptions): Promise<void>;
   sync(options?: CallOptions): Promise<void>;
+  /** Steps the guest's wall clock to the time of now (LINK-5). */
+  setClock(options?: CallOptions): Promise<void>;
   /** Listening ports: all that are there now, then every change. Ends with the signal; throws `GuestError` when the link breaks. */
   watchPorts(options: { signal: AbortSignal }): AsyncIterable<PortsLine>;
   /**

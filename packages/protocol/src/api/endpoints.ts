@@ -2,13 +2,15 @@
  * The table of all endpoints, and what of the official API is not offered yet. Adding a row here
  * makes the daemon fail to compile until it has a handler (docs/howto/add-an-endpoint.md).
  */
+import { checkpointEndpoints } from "./checkpoints.ts";
 import { execEndpoints } from "./exec.ts";
+import { jobEndpoints } from "./jobs.ts";
 import { organizationEndpoints } from "./organizations.ts";
 import { spriteEndpoints } from "./sprites.ts";
 import { systemEndpoints } from "./system.ts";
 import { tokenEndpoints } from "./tokens.ts";
 
-export const ENDPOINTS = { ...systemEndpoints, ...spriteEndpoints, ...execEndpoints, ...organizationEndpoints, ...tokenEndpoints };
+export const ENDPOINTS = { ...systemEndpoints, ...spriteEndpoints, ...checkpointEndpoints, ...execEndpoints, ...jobEndpoints, ...organizationEndpoints, ...tokenEndpoints };
 
 export type Endpoints = typeof ENDPOINTS;
 export type EndpointName = keyof Endpoints;
@@ -24,8 +26,6 @@ export type EndpointNameOf<Kind extends "json" | "stream" | "websocket"> = {
  * with an empty body to fall back to direct calls.
  */
 export const NOT_AVAILABLE_YET: readonly { prefix: string; what: string }[] = [
-  { prefix: "checkpoint", what: "checkpoints" },
-  { prefix: "checkpoints", what: "checkpoints" },
   { prefix: "services", what: "services" },
   { prefix: "fs", what: "the file-system API" },
   { prefix: "policy", what: "policies" },

@@ -1,6 +1,8 @@
+export { type CheckpointLine, checkpointLine, type CheckpointObject, checkpointObject } from "./checkpoints.ts";
 export { type Access, COMMON_ERRORS, type Endpoint, type Method, type PathParams } from "./endpoint.ts";
 export { type EndpointName, type EndpointNameOf, type Endpoints, ENDPOINTS, NOT_AVAILABLE_YET } from "./endpoints.ts";
 export { type KillLine, killLine, type SessionObject, sessionObject } from "./exec.ts";
+export { type JobObject, jobObject, type JobState, jobState, type StartJobRequest } from "./jobs.ts";
 export { API_LIMITS } from "./limits.ts";
 export { commandProblem, environmentProblem, labelsProblem, organizationSlugProblem, spriteNameProblem } from "./names.ts";
 export { openApiDocument } from "./openapi.ts";

@@ -25,4 +25,8 @@ export const API_LIMITS = {
   argumentBytesMax: 128 * 1024 - 1,
   /** All arguments and variables of one command. */
   commandBytesMax: 512 * 1024,
+  /** Input of a job. */
+  jobInputBytesMax: 1024 * 1024,
+  /** A year. */
+  jobTimeoutSecondsMax: 365 * 24 * 3600,
 } as const;

@@ -20,6 +20,16 @@ export const createOrganizationRequest = z.strictObject({
 });
 export type CreateOrganizationRequest = z.input<typeof createOrganizationRequest>;
 
+const limit = (what: string) => z.int().min(0).nullable().meta({ description: `${what}; null: no limit` });
+
+export const quotaObject = z.strictObject({
+  sprites: limit("Sprites, those waiting in pools included"),
+  running: limit("Sprites running at the same time"),
+  disk_gb: limit("Host disk of sprites, checkpoints and templates, GB"),
+  checkpoints: limit("Checkpoints of all sprites"),
+});
+export type QuotaObject = z.infer<typeof quotaObject>;
+
 export const organizationEndpoints = {
   currentOrganization: endpoint({
     method: "GET",
@@ -64,5 +74,29 @@ export const organizationEndpoints = {
     status: 200,
     response: z.object({ organizations: z.array(organizationObject) }),
     errors: [],
+  }),
+  getQuota: endpoint({
+    method: "GET",
+    path: "/v1/organizations/{slug}/quota",
+    kind: "json",
+    access: "admin",
+    tag: "organizations",
+    summary: "What an organization may have at most; ours, not part of the official API",
+    status: 200,
+    response: quotaObject,
+    errors: ["organization_not_found"],
+  }),
+  setQuota: endpoint({
+    method: "PUT",
+    path: "/v1/organizations/{slug}/quota",
+    kind: "json",
+    access: "admin",
+    tag: "organizations",
+    summary: "Change what an organization may have at most; ours, not part of the official API",
+    description: "Fields that are left out stay as they are; null takes a limit away. What exists beyond a new limit stays.",
+    body: quotaObject.partial(),
+    status: 200,
+    response: quotaObject,
+    errors: ["organization_not_found", "body_invalid", "field_unknown", "body_too_large"],
   }),
 };

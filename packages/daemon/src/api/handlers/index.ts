@@ -1,4 +1,5 @@
 import type { HandlerTable } from "../handler.ts";
+import { checkpointHandlers } from "./checkpoints.ts";
 import { execHttp } from "./exec-http.ts";
 import { organizationHandlers } from "./organizations.ts";
 import { sessionHandlers } from "./sessions.ts";
@@ -6,4 +7,4 @@ import { spriteHandlers } from "./sprites.ts";
 import { systemHandlers } from "./system.ts";
 
 /** Every endpoint that is not a WebSocket with its handler. */
-export const HANDLERS: HandlerTable = { ...systemHandlers, ...spriteHandlers, ...organizationHandlers, ...sessionHandlers, execHttp };
+export const HANDLERS: HandlerTable = { ...systemHandlers, ...spriteHandlers, ...checkpointHandlers, ...organizationHandlers, ...sessionHandlers, execHttp };

@@ -1,13 +1,17 @@
 /** An API server on a free loopback port with features in memory, for tests. */
 import { type LogFields, type Logger, systemClock } from "@sprited/base";
-import { Organizations } from "../../organization/index.ts";
+import { Organizations, Quotas } from "../../organization/index.ts";
 import { openDatabase } from "../../store/index.ts";
+import type { ApiFeatures } from "../handler.ts";
 import { type ApiServer, type ApiServerOptions, startApiServer } from "../index.ts";
 import { MemoryExec } from "./memory-exec.ts";
 import { MemorySprites } from "./memory-sprites.ts";
+import { unusedFeature } from "./unused-feature.ts";
 
 export interface Testbed extends AsyncDisposable {
   server: ApiServer;
+  /** What the server was given. */
+  features: ApiFeatures;
   sprites: MemorySprites;
   exec: MemoryExec;
   organizations: Organizations;
@@ -34,9 +38,10 @@ export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timin
   const adminToken = organizations.createToken(acme, { description: "admin", namePrefix: undefined, admin: true }).text;
   const sprites = new MemorySprites((id) => organizations.slugOf(id));
   const exec = new MemoryExec(sprites);
+  const features: ApiFeatures = { sprites, exec, organizations, quotas: new Quotas(database), checkpoints: unusedFeature("checkpoints") };
   const server = await startApiServer({
     listen: { host: "127.0.0.1", port: 0 },
-    features: { sprites, exec, organizations },
+    features,
     logger,
     version: "0.0.0-test",
     spriteDomain: "localhost",
@@ -44,6 +49,7 @@ export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timin
   });
   return {
     server,
+    features,
     sprites,
     exec,
     organizations,

@@ -1,0 +1,119 @@
+/**
+ * What checkpoints need of a sprite: its state standing still while it is copied, and its state
+ * replaced as a whole. Here on top of what the sprite's driver offers; tests bring their own.
+ *
+ * A running sprite whose disk alone is copied is frozen from inside: everything written before is
+ * on the disk, nothing is written meanwhile, and nothing has to be repaired later. What takes
+ * time, the flushing of what is dirty in guest and host, happens before.
+ */
+import { ignore } from "@sprited/base";
+import { syncFile } from "@sprited/disk";
+import { ApiError } from "@sprited/protocol/errors";
+import type { GuestLink } from "../guest/index.ts";
+import type { MemoryRecord } from "../machine/index.ts";
+import type { ReplacePlace, SnapshotSource, SpriteRegistry } from "../sprite/index.ts";
+
+/** How long a guest's disk may stay frozen before the guest thaws it by itself, ms. */
+const FREEZE_MS = 15_000;
+/** Longest wait for a guest to flush its disk and stop writing, ms: gigabytes on a slow host. */
+const FLUSH_TIMEOUT_MS = 10 * 60_000;
+/** A freeze that did not hold is tried again this often. */
+const ATTEMPTS_MAX = 3;
+
+/** Files that together are the sprite's state, while nothing changes them. */
+export interface StateFiles {
+  diskPath: string;
+  /** Undefined when no memory was asked for, or the sprite keeps none. */
+  memory: StateMemory | undefined;
+}
+
+/** A memory that fits the disk beside it. */
+export interface StateMemory {
+  ramPath: string;
+  statePath: string;
+  record: MemoryRecord;
+}
+
+export interface CopyOptions {
+  memory: boolean;
+  /** The guest goes on writing only when the result is released: for a sprite that is about to be replaced. */
+  keepStill?: boolean;
+}
+
+export interface Copied<T> {
+  value: T;
+  /** How long the guest could not write, or not run at all, ms; 0 when nothing ran. */
+  pausedMs: number;
+  /** Lets a guest go on that was kept still. */
+  release(): Promise<void>;
+}
+
+export interface SpriteStates {
+  /** Runs `copy` while the sprite's files stand still. Nothing is woken, and the sprite is afterwards as it was. `copy` may run more than once. */
+  copy<T>(spriteId: string, options: CopyOptions, copy: (files: StateFiles) => Promise<T>): Promise<Copied<T>>;
+  /**
+   * Ends the sprite's machine at once and lets `swap` put another disk in place, and a memory with
+   * the record it resolves with. When `swap` throws, the sprite is cold with the disk that lies
+   * there. Sessions end as `sprite_restored`.
+   */
+  replace(
+    spriteId: string,
+    options: { lifeId: string },
+    swap: (place: ReplacePlace) => Promise<{ memory: MemoryRecord | undefined }>,
+  ): Promise<void>;
+}
+
+/** The sprites' drivers as checkpoints take them. */
+export function spriteStates(sprites: Pick<SpriteRegistry, "snapshotStep" | "replaceState">): SpriteStates {
+  return {
+    async copy(spriteId, options, copy) {
+      for (let attempt = 1; ; attempt += 1) {
+        const copied = await sprites.snapshotStep(spriteId, { memory: options.memory }, (source) => copyQuiet(source, options, copy));
+        if (copied.held) return copied;
+        if (attempt === ATTEMPTS_MAX) throw new ApiError("busy", "the sprite did not hold still for a copy of its disk");
+      }
+    },
+    async replace(spriteId, { lifeId }, swap) {
+      const end = { code: "sprite_restored", reason: "the sprite was restored to a checkpoint" } as const;
+      await sprites.replaceState(spriteId, { end, lifeId }, swap);
+    },
+  };
+}
+
+async function copyQuiet<T>(
+  source: SnapshotSource,
+  options: CopyOptions,
+  copy: (files: StateFiles) => Promise<T>,
+): Promise<Copied<T> & { held: boolean }> {
+  const files = { diskPath: source.diskPath, memory: source.memory };
+  const startedMs = performance.now();
+  if (!source.machine) {
+    const value = await copy(files);
+    return { value, pausedMs: source.memory ? performance.now() - startedMs : 0, held: true, release: async () => {} };
+  }
+  const link = await source.machine.link();
+  await link.sync({ timeoutMs: FLUSH_TIMEOUT_MS });
+  await syncFile(source.diskPath);
+  await link.freeze(FREEZE_MS, { timeoutMs: FLUSH_TIMEOUT_MS }).catch(async (error: unknown) => {
+    await thaw(link);
+    throw error;
+  });
+  const frozenMs = performance.now();
+  let value: T;
+  try {
+    value = await copy(files);
+  } catch (error) {
+    await thaw(link);
+    throw error;
+  }
+  if (options.keepStill) {
+    // The guest thaws by itself after its time; by then its machine has ended, or it was released.
+    return { value, pausedMs: 0, held: performance.now() - frozenMs < FREEZE_MS, release: () => thaw(link) };
+  }
+  const { held } = await link.thaw();
+  return { value, pausedMs: performance.now() - frozenMs, held, release: async () => {} };
+}
+
+async function thaw(link: GuestLink): Promise<void> {
+  await link.thaw().catch(ignore("the guest thaws by itself"));
+}
