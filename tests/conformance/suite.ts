@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe } from "vitest";
 import type { Target } from "../kit/target.ts";
 import { acceptance } from "./acceptance.ts";
+import { checkpointCalls } from "./checkpoint-calls.ts";
 import { execCalls } from "./exec-calls.ts";
 import { httpExecCalls } from "./http-exec-calls.ts";
 import { liveness, longSilence } from "./liveness.ts";
@@ -15,6 +16,7 @@ export function conformance(open: () => Promise<Target & AsyncDisposable>, optio
 
   describe("acceptance list of the official harness", () => acceptance(target));
   describe("sprites", () => spriteCalls(target));
+  describe("checkpoints", () => checkpointCalls(target));
   describe("exec", () => execCalls(target));
   describe("terminals and sessions", () => terminalCalls(target));
   describe("exec over HTTP", () => httpExecCalls(target));

@@ -6,11 +6,12 @@
  * on the disk, nothing is written meanwhile, and nothing has to be repaired later. What takes
  * time, the flushing of what is dirty in guest and host, happens before.
  */
+import path from "node:path";
 import { ignore } from "@sprited/base";
 import { syncFile } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import type { GuestLink } from "../guest/index.ts";
-import type { MemoryRecord } from "../machine/index.ts";
+import { memoryPaths, type MemoryRecord } from "../machine/index.ts";
 import type { ReplacePlace, SnapshotSource, SpriteRegistry } from "../sprite/index.ts";
 
 /** How long a guest's disk may stay frozen before the guest thaws it by itself, ms. */
@@ -67,6 +68,7 @@ export interface SpriteStates {
 export function spriteStates(sprites: Pick<SpriteRegistry, "snapshotStep" | "replaceState">): SpriteStates {
   return {
     async copy(spriteId, options, copy) {
+      if (options.memory) await sprites.snapshotStep(spriteId, { memory: false }, flush);
       for (let attempt = 1; ; attempt += 1) {
         const copied = await sprites.snapshotStep(spriteId, { memory: options.memory }, (source) => copyQuiet(source, options, copy));
         if (copied.held) return copied;
@@ -78,6 +80,15 @@ export function spriteStates(sprites: Pick<SpriteRegistry, "snapshotStep" | "rep
       await sprites.replaceState(spriteId, { end, lifeId }, swap);
     },
   };
+}
+
+/** Flushes what a pause would have to wait for. */
+async function flush(source: SnapshotSource): Promise<void> {
+  if (!source.machine) return;
+  const link = await source.machine.link();
+  await link.sync({ timeoutMs: FLUSH_TIMEOUT_MS });
+  const { ram } = memoryPaths(path.join(path.dirname(source.diskPath), "memory"));
+  for (const file of [source.diskPath, ram]) await syncFile(file).catch(ignore("a memory that has no file of its own yet"));
 }
 
 async function copyQuiet<T>(
