@@ -8,7 +8,11 @@ export type ConnectionErrorCode =
   /** The connection ended before the answer was complete. */
   | "closed"
   /** The answer is not of this API. */
-  | "bad_answer";
+  | "bad_answer"
+  /** A lost connection did not come back in the time given to it; the command may run on. */
+  | "gave_up"
+  /** The server does not know the session any more: how the command ended cannot be learned. */
+  | "session_gone";
 
 export class ConnectionError extends Error {
   override readonly name = "ConnectionError";

@@ -8,13 +8,13 @@
  */
 import { queryToText } from "../api/query-text.ts";
 import { ApiError, isErrorCode } from "../errors.ts";
-import { decodeServerMessage, encodeFrame, encodeInputEnd, type SessionInfo, StreamId } from "../stream/exec-messages.ts";
+import { decodeServerMessage, encodeFrame, encodeInputEnd, type ServerText, type SessionInfo, StreamId } from "../stream/exec-messages.ts";
 import { ConnectionError } from "./errors.ts";
 
 /** Handshake, in which the server wakes the sprite and starts the command, ms. */
 const OPEN_TIMEOUT_MS = 45_000;
 /** Silence after which the server counts as lost, ms; it sends something every 15 s. */
-const SILENCE_MS = 60_000;
+const SILENCE_MS = 40_000;
 /** Unsent input at which `write` waits, bytes. */
 const SEND_BUFFER_BYTES = 1024 * 1024;
 /** Largest piece of input in one message, bytes. */
@@ -49,8 +49,8 @@ export interface ExecTarget {
   openSocket?: SocketOpener;
 }
 
-/** A new command, or a session to attach to. */
-export type ExecWhat =
+/** A new command, or a session to attach to. `resumable`: input is acknowledged, so that it can be sent again. */
+export type ExecWhat = { resumable?: boolean } & (
   | {
       kind: "command";
       argv: readonly string[];
@@ -62,11 +62,25 @@ export type ExecWhat =
       /** For example `10s`; `0s`: for ever. */
       maxRunAfterDisconnect?: string | undefined;
     }
-  | { kind: "attach"; sessionId: string };
+  | {
+      kind: "attach";
+      sessionId: string;
+      /** Log position to go on from; left out: all that is kept, of a terminal its picture. */
+      offset?: number | undefined;
+      /** Our terminal's size. */
+      size?: { cols: number; rows: number } | undefined;
+    }
+);
 
 export interface ExecHandlers {
   /** Output in order; in a terminal session all of it is `stdout`. */
   output(stream: "stdout" | "stderr", data: Uint8Array): void;
+  /** The session's first word, before any output. */
+  started?(info: SessionInfo): void;
+  /** Input up to `offset` need not be kept any more. */
+  inputAck?(offset: number): void;
+  /** Output between two log positions is gone for good. */
+  gap?(from: number, to: number): void;
 }
 
 export interface ExecConnection {
@@ -105,7 +119,11 @@ export async function openExec(
 /** URL of the WebSocket. */
 export function execUrl(target: { baseUrl: string; sprite: string }, what: ExecWhat): string {
   const base = `${target.baseUrl.replace(/\/+$/, "").replace(/^http/, "ws")}/v1/sprites/${encodeURIComponent(target.sprite)}/exec`;
-  if (what.kind === "attach") return `${base}/${encodeURIComponent(what.sessionId)}?stdin=true`;
+  const resumable = what.resumable ? { input_acks: true } : {};
+  if (what.kind === "attach") {
+    const { cols, rows } = what.size ?? {};
+    return `${base}/${encodeURIComponent(what.sessionId)}?${queryToText({ stdin: true, offset: what.offset, cols, rows, ...resumable })}`;
+  }
   return `${base}?${queryToText({
     cmd: what.argv,
     stdin: what.stdin,
@@ -113,6 +131,7 @@ export function execUrl(target: { baseUrl: string; sprite: string }, what: ExecW
     env: what.env && Object.entries(what.env).map(([name, value]) => `${name}=${value}`),
     ...(what.tty ? { tty: true, cols: what.tty.cols, rows: what.tty.rows } : {}),
     max_run_after_disconnect: what.maxRunAfterDisconnect,
+    ...resumable,
   })}`;
 }
 
@@ -235,12 +254,25 @@ class Connection implements ExecConnection {
     if (message.kind === "output") this.#handlers.output(message.stream, message.data);
     else if (message.kind === "exit") this.#end(message.code);
     else if (message.kind === "text") {
-      const { text } = message;
-      if (text.type === "session_info") {
-        this.#info ??= text;
-        this.#resolveStarted(this.#info);
-      } else if (text.type === "exit") this.#end(text.exit_code);
-      else this.#error = new ApiError(isErrorCode(text.error) ? text.error : "internal", text.message);
+      this.#hearText(message.text);
+    }
+  }
+
+  #hearText(text: ServerText): void {
+    switch (text.type) {
+      case "session_info":
+        if (this.#info) return;
+        this.#info = text;
+        this.#handlers.started?.(text);
+        return this.#resolveStarted(text);
+      case "exit":
+        return this.#end(text.exit_code);
+      case "input_ack":
+        return this.#handlers.inputAck?.(text.offset);
+      case "output_gap":
+        return this.#handlers.gap?.(text.from, text.to);
+      case "error":
+        this.#error = new ApiError(isErrorCode(text.error) ? text.error : "internal", text.message);
     }
   }
 

@@ -9,5 +9,6 @@ export {
   type SocketOpener,
   type WebSocketLike,
 } from "./exec.ts";
+export { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "./lasting-exec.ts";
 export { execHttp, type HttpExecRequest } from "./exec-http.ts";
 export { ApiClient, type CallInput, type CallOptions, type CallOutput, type ClientOptions } from "./http.ts";
