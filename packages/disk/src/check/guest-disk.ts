@@ -33,6 +33,7 @@ export interface GuestDiskCheckOptions {
  * Throws `RunError` when the check itself could not be done.
  */
 export async function checkGuestDisk(clone: string, options: GuestDiskCheckOptions): Promise<DiskVerdict> {
+  await fs.access(clone);
   if (options.isRoot) await fs.chown(clone, options.uid, options.uid);
   const replay = await e2fsck(["-p", clone], options);
   if (!REPLAYED.includes(replay.exitCode)) return { healthy: false, detail: replay.output };
@@ -40,14 +41,20 @@ export async function checkGuestDisk(clone: string, options: GuestDiskCheckOptio
   return { healthy: check.exitCode === 0, detail: check.output };
 }
 
-/** Runs the checker; exit codes up to 7 are its verdict, everything else is thrown. */
+/** Bits of e2fsck's exit code that tell of the file system; 8 also means what it could not do itself. */
+const VERDICT_MAX = 15;
+/** Words of a failure that says nothing about the file system. */
+const NO_VERDICT = /memory|no space|permission denied|input\/output error/i;
+
+/** Runs the checker. Throws `RunError` when it came to no verdict. */
 async function e2fsck(args: readonly string[], options: GuestDiskCheckOptions): Promise<{ exitCode: number; output: string }> {
   const [program = "", ...rest] = confined(["e2fsck", ...args], options);
   try {
     const { stdout } = await run(program, rest, { timeoutMs: CHECK_TIMEOUT_MS, signal: options.signal });
     return { exitCode: 0, output: stdout };
   } catch (error) {
-    if (!(error instanceof RunError) || error.exitCode === undefined || error.exitCode > 7) throw error;
+    if (!(error instanceof RunError) || error.exitCode === undefined || error.exitCode > VERDICT_MAX) throw error;
+    if (error.exitCode >= 8 && NO_VERDICT.test(error.stderr)) throw error;
     return { exitCode: error.exitCode, output: error.stderr.slice(-4000) };
   }
 }

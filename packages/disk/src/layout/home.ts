@@ -15,6 +15,7 @@ import path from "node:path";
  * pool/sprites/<id>/                      disk.raw of each sprite
  * pool/checkpoints/<sprite>/<id>/         its save points: disk.raw, with memory ram and state, meta.json
  * pool/scratch/                           throwaway clones; emptied at every start
+ * sessions/<sprite>/<session>/            output logs of exec sessions: NNN.log
  * run/<incarnation>/                      a live VM: sockets, pid, spec
  * log/                                    the daemon's log
  * ```
@@ -34,6 +35,8 @@ export interface HomeLayout {
   sprites: string;
   checkpoints: string;
   scratch: string;
+  /** Output logs of exec sessions. */
+  sessions: string;
   run: string;
   logs: string;
 }
@@ -55,6 +58,7 @@ export function homeLayout(root: string): HomeLayout {
     sprites: at("pool", "sprites"),
     checkpoints: at("pool", "checkpoints"),
     scratch: at("pool", "scratch"),
+    sessions: at("sessions"),
     run: at("run"),
     logs: at("log"),
   };

@@ -20,8 +20,9 @@ describe("what may interpret a file system", () => {
     expect(await callersOf(["mount", "losetup"])).toEqual(["pool/loop.ts"]);
   });
 
-  it("[DISK-9] only images are read as ext4", async () => {
-    expect(await callersOf(["e2fsck", "resize2fs", "debugfs", "dumpe2fs", "tune2fs"])).toEqual(["image/ext4.ts"]);
+  it("[DISK-9] only images are read as ext4, and clones by the confined check", async () => {
+    const tools = ["e2fsck", "resize2fs", "debugfs", "dumpe2fs", "tune2fs"];
+    expect(await callersOf(tools)).toEqual(["check/guest-disk.ts", "image/ext4.ts"]);
     expect(await callersOf(["mke2fs"])).toEqual(["image/build.ts"]);
   });
 });
