@@ -61,7 +61,7 @@ export async function makeBootSnapshot(
 }
 
 function featureSettings(config: Config): FeatureSettings {
-  const { sprite, limits, timeouts } = config;
+  const { sprite, limits, jobs, timeouts } = config;
   return {
     defaults: { cpus: sprite.cpus, memoryMib: sprite.memoryMb, storageGb: sprite.storageGb, imageName: sprite.image },
     limits: { cpusMax: limits.cpus, memoryMibMax: limits.memoryMb, storageGbMin: 1, storageGbMax: limits.storageGb },
@@ -69,6 +69,11 @@ function featureSettings(config: Config): FeatureSettings {
       autoKeep: config.checkpoint.autoKeep,
       checksParallel: config.checkpoint.checksParallel,
       checkUid: config.network.uidBase + CHECK_UID_OFFSET,
+    },
+    jobs: {
+      retentionMs: jobs.retentionHours === 0 ? undefined : jobs.retentionHours * 3_600_000,
+      keptPerSprite: jobs.keptPerSprite,
+      webhookPrivate: jobs.webhookPrivate === "allow",
     },
     timeouts: { bootMs: timeouts.bootMs, resumeMs: timeouts.resumeMs, guestCallMs: timeouts.guestCallMs, stopMs: timeouts.stopMs },
   };

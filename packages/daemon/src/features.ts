@@ -16,11 +16,12 @@ import {
 import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
 import { CheckpointFiles, Checkpoints, spriteStates, Verifier } from "./checkpoint/index.ts";
 import { Sessions } from "./exec/index.ts";
+import { Jobs, type JobSettings } from "./job/index.ts";
 import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
 import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
 import { reclaim } from "./reclaim/index.ts";
 import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
-import { checkpointRecords, openDatabase, spriteRecords } from "./store/index.ts";
+import { checkpointRecords, jobRecords, openDatabase, spriteRecords } from "./store/index.ts";
 import type { SpriteState } from "./sprite/index.ts";
 
 /** How long a start waits for running guests to name their sessions, ms. */
@@ -43,6 +44,7 @@ export interface FeatureSettings {
   defaults: SpriteDefaults;
   limits: SpriteLimits;
   checkpoints?: CheckpointSettings;
+  jobs?: JobSettings;
   timeouts: { bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number };
 }
 
@@ -56,12 +58,14 @@ export interface CheckpointSettings {
 }
 
 const CHECKPOINT_DEFAULTS: CheckpointSettings = { autoKeep: 5, checksParallel: 1, checkUid: 1_900_065_535 };
+const JOB_DEFAULTS: JobSettings = { retentionMs: undefined, keptPerSprite: 200, webhookPrivate: false };
 /** Pause before a check that came to no verdict is tried again, ms. */
 const CHECK_RETRY_MS = 60_000;
 
 export interface Features {
   sprites: SpriteRegistry;
   exec: Sessions;
+  jobs: Jobs;
   checkpoints: Checkpoints;
   organizations: Organizations;
   quotas: Quotas;
@@ -93,6 +97,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     driver,
     slots,
     snapshots,
+    pool,
     findSystem: async (digest) =>
       digest === parts.system.digest
         ? parts.system
@@ -115,10 +120,12 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     logger,
   });
   const exec = new Sessions({ sprites, logger });
+  const jobs = new Jobs({ records: jobRecords(database), sprites, exec, settings: settings.jobs ?? JOB_DEFAULTS, nowMs: Date.now, logger });
   const checkpoints = composeCheckpoints({ parts, settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS, database, sprites, logger });
   return {
     sprites,
     exec,
+    jobs,
     checkpoints,
     organizations,
     quotas,
@@ -131,6 +138,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
       await checkpoints.recover();
       // A client that comes back at once finds its session; an agent that is slow holds nobody up for long.
       await Promise.race([Promise.all(adoptions), sleep(ADOPTION_WAIT_MS, { ref: false })]);
+      await jobs.recover();
       await reclaim({
         driver,
         layout,
@@ -143,6 +151,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
       await slots?.settle();
     },
     async close() {
+      await jobs.close();
       await checkpoints.close();
       await sprites.close();
       organizations.close();

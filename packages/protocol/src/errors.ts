@@ -118,6 +118,19 @@ export const ERRORS = {
     retry: "never",
     hint: "Delete checkpoints that are not needed, or have the organization's quota raised.",
   },
+  file_not_found: { status: 404, retry: "never", hint: "Check the path; relative ones begin at `workingDir`." },
+  file_forbidden: {
+    status: 403,
+    retry: "never",
+    hint: "The sprite's user may not do this; with `asRoot` root does it, unless the file system forbids it.",
+  },
+  file_conflict: { status: 409, retry: "never", hint: "What is at the path forbids it; `code` says what it is." },
+  file_invalid: { status: 400, retry: "never", hint: "Correct the path, or choose another kind of file." },
+  file_changed: { status: 412, retry: "never", hint: "The file is not what it was; read it again." },
+  file_offset: { status: 409, retry: "now", hint: "Go on at the `offset` in the answer." },
+  file_range: { status: 416, retry: "never", hint: "Ask for a part of the file; `size` is its size." },
+  file_no_space: { status: 507, retry: "never", hint: "Free space on the sprite's disk, or make a sprite with a larger one." },
+  file_io: { status: 502, retry: "after", hint: "The sprite's file system failed or does not answer; look into the sprite." },
   organization_not_found: { status: 404, retry: "never", hint: "List the organizations." },
   organization_slug_invalid: {
     status: 400,
@@ -223,6 +236,11 @@ export class ApiError extends Error {
     const body: ErrorBody = { error: "", message: "", ...this.details };
     body.error = this.code;
     body.message = this.message;
+    // Official clients show `error` of a file call as it is, and branch on `code`.
+    if (this.details["code"] !== undefined) {
+      body.error = this.message;
+      body["reason"] = this.code;
+    }
     for (const field of INTEGER_DETAILS) {
       const value = body[field];
       if (value !== undefined) body[field] = Math.ceil(value);
@@ -237,7 +255,7 @@ export class ApiError extends Error {
    */
   static fromAnswer(status: number, text: string): ApiError {
     const body = parseBody(text);
-    const code = body && isErrorCode(body["error"]) ? body["error"] : codeForStatus(status);
+    const code = [body?.["error"], body?.["reason"]].find(isErrorCode) ?? codeForStatus(status);
     const message = firstText(body?.["message"], body?.["error"], text.trim().slice(0, 500)) ?? `the server answered ${status}`;
     return new ApiError(code, message, { details: detailsOf(body ?? {}) });
   }

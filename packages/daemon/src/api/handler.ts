@@ -4,15 +4,20 @@ import type { Endpoint, EndpointNameOf, Endpoints, PathParams } from "@sprited/p
 import type { z } from "zod";
 import type { Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/exec.ts";
+import type { Jobs } from "../job/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
 
 /** What the API asks of checkpoints. */
 export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "delete" | "restore" | "undoRestore">;
 
+/** What the API asks of jobs. */
+export type JobCalls = Pick<Jobs, "start" | "get" | "list" | "wait" | "signal" | "readLog" | "delete">;
+
 export interface ApiFeatures {
   sprites: Sprites;
   exec: Exec;
+  jobs: JobCalls;
   checkpoints: CheckpointCalls;
   organizations: Organizations;
   quotas: Quotas;

@@ -2,6 +2,7 @@ export { type CheckpointRecords, checkpointRecords, type CheckpointRow, type Res
 export { type Database, openDatabase } from "./database.ts";
 export { type JobRecord, jobRecords, type JobRecords, type WebhookRecord } from "./jobs.ts";
 export { insertOrganization, loadOrganizations, type OrganizationRecord } from "./organizations.ts";
+export { type EndedSessionSize, type SessionEndRecord, type SessionRecord, sessionRecords, type SessionRecords } from "./sessions.ts";
 export { spriteRecords } from "./sprite-records.ts";
 export { findToken, insertToken, listTokens, revokeToken, type TokenRecord, updateLastUsed } from "./tokens.ts";
 export { poolRecords } from "./pools.ts";

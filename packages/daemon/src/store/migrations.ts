@@ -6,6 +6,8 @@ import { type CompiledQuery, sql } from "kysely";
 import { checkpointTables } from "./checkpoint-tables.ts";
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
+import { jobTables } from "./job-tables.ts";
+import { sessionTables } from "./session-tables.ts";
 import { templateTables } from "./template-tables.ts";
 
 interface Migration {
@@ -18,6 +20,8 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "organizations, tokens, sprites, vms", steps: firstTables },
   { name: "checkpoints", steps: checkpointTables },
   { name: "templates, pools", steps: templateTables },
+  { name: "jobs", steps: jobTables },
+  { name: "exec sessions", steps: sessionTables },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

@@ -2,9 +2,10 @@
  * Tables as the newest migration leaves them. Column types are those that SQLite and PostgreSQL
  * share: text, whole numbers (times in ms, booleans as 0/1), bytes; JSON as text.
  */
+import type { SessionSchema } from "./session-tables.ts";
 import type { TemplateSchema } from "./template-tables.ts";
 
-export interface Schema extends TemplateSchema {
+export interface Schema extends TemplateSchema, SessionSchema {
   organizations: {
     id: string;
     slug: string;
@@ -96,6 +97,45 @@ export interface Schema extends TemplateSchema {
     /** Whether the target's memory is restored too. */
     memory: number;
     started_at_ms: number;
+  };
+  jobs: {
+    /** Also the id of its exec session; decimal digits. */
+    id: string;
+    organization_id: string;
+    sprite_id: string;
+    /** Sprites keep their name. */
+    sprite_name: string;
+    /** `starting`, `running`, `exited`, `signaled`, `timed_out`, `lost`. */
+    state: string;
+    /** Why it is lost or timed out. */
+    reason: string | null;
+    /** JSON array of strings. */
+    argv: string;
+    dir: string | null;
+    timeout_ms: number | null;
+    /** When it began to be ended because its time was up. */
+    timing_out_at_ms: number | null;
+    idempotency_key: string | null;
+    /** Hex SHA-256 of the request. */
+    request_hash: string;
+    /** Input until the command has all of it. */
+    stdin: Uint8Array | null;
+    created_at_ms: number;
+    started_at_ms: number | null;
+    ended_at_ms: number | null;
+    exit_code: number | null;
+    signal: string | null;
+    stdout_bytes: number;
+    stderr_bytes: number;
+    webhook_url: string | null;
+    /** Secret. */
+    webhook_secret: string | null;
+    /** `waiting`, `pending`, `delivered`, `failed`; null without webhook. */
+    webhook_state: string | null;
+    webhook_attempts: number;
+    webhook_status: number | null;
+    webhook_error: string | null;
+    webhook_next_at_ms: number | null;
   };
   migrations: {
     version: number;

@@ -3,6 +3,7 @@ export { type Access, COMMON_ERRORS, type Endpoint, type Method, type PathParams
 export { type EndpointName, type EndpointNameOf, type Endpoints, ENDPOINTS, NOT_AVAILABLE_YET } from "./endpoints.ts";
 export { type KillLine, killLine, type SessionObject, sessionObject } from "./exec.ts";
 export { type JobObject, jobObject, type JobState, jobState, type StartJobRequest } from "./jobs.ts";
+export { type FileObject, fileObject, watchSubscribe } from "./files.ts";
 export { API_LIMITS } from "./limits.ts";
 export { commandProblem, environmentProblem, labelsProblem, organizationSlugProblem, spriteNameProblem } from "./names.ts";
 export { openApiDocument } from "./openapi.ts";

@@ -1,10 +1,11 @@
 import type { HandlerTable } from "../handler.ts";
 import { checkpointHandlers } from "./checkpoints.ts";
 import { execHttp } from "./exec-http.ts";
+import { jobHandlers } from "./jobs.ts";
 import { organizationHandlers } from "./organizations.ts";
 import { sessionHandlers } from "./sessions.ts";
 import { spriteHandlers } from "./sprites.ts";
 import { systemHandlers } from "./system.ts";
 
 /** Every endpoint that is not a WebSocket with its handler. */
-export const HANDLERS: HandlerTable = { ...systemHandlers, ...spriteHandlers, ...checkpointHandlers, ...organizationHandlers, ...sessionHandlers, execHttp };
+export const HANDLERS: HandlerTable = { ...systemHandlers, ...spriteHandlers, ...checkpointHandlers, ...organizationHandlers, ...sessionHandlers, ...jobHandlers, execHttp };

@@ -1,7 +1,8 @@
 /** An API server on a free loopback port with features in memory, for tests. */
 import { type LogFields, type Logger, systemClock } from "@sprited/base";
 import { Organizations, Quotas } from "../../organization/index.ts";
-import { openDatabase } from "../../store/index.ts";
+import { Jobs, type JobSettings } from "../../job/index.ts";
+import { jobRecords, openDatabase } from "../../store/index.ts";
 import type { ApiFeatures } from "../handler.ts";
 import { type ApiServer, type ApiServerOptions, startApiServer } from "../index.ts";
 import { MemoryExec } from "./memory-exec.ts";
@@ -28,7 +29,11 @@ export interface Testbed extends AsyncDisposable {
   ): Promise<Response>;
 }
 
-export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timings" | "state" | "bodyBytesMax">> = {}): Promise<Testbed> {
+const JOB_SETTINGS: JobSettings = { retentionMs: undefined, keptPerSprite: 200, webhookPrivate: false };
+
+type TestbedOptions = Partial<Pick<ApiServerOptions, "timings" | "state" | "bodyBytesMax">> & { jobs?: Partial<JobSettings> };
+
+export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed> {
   const database = openDatabase(":memory:");
   const lines: LogFields[] = [];
   const logger = recorder(lines);
@@ -38,7 +43,9 @@ export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timin
   const adminToken = organizations.createToken(acme, { description: "admin", namePrefix: undefined, admin: true }).text;
   const sprites = new MemorySprites((id) => organizations.slugOf(id));
   const exec = new MemoryExec(sprites);
-  const features: ApiFeatures = { sprites, exec, organizations, quotas: new Quotas(database), checkpoints: unusedFeature("checkpoints") };
+  const records = jobRecords(database);
+  const jobs = new Jobs({ records, sprites, exec, settings: { ...JOB_SETTINGS, ...options.jobs }, nowMs: Date.now, logger });
+  const features: ApiFeatures = { sprites, exec, jobs, organizations, quotas: new Quotas(database), checkpoints: unusedFeature("checkpoints") };
   const server = await startApiServer({
     listen: { host: "127.0.0.1", port: 0 },
     features,
@@ -66,6 +73,7 @@ export async function openTestbed(options: Partial<Pick<ApiServerOptions, "timin
     },
     async [Symbol.asyncDispose]() {
       await server.close({ drainMs: 200 });
+      await jobs.close();
       organizations.close();
       database.close();
     },
