@@ -23,6 +23,7 @@ export function withSocketPorts(driver: VmmDriver, directory: string): VmmDriver
   return {
     name: driver.name,
     build: driver.build,
+    savesPrivateMemory: driver.savesPrivateMemory,
     accelerator: driver.accelerator,
     start: async (spec, options) => wrap(await driver.start(spec, options)),
     adopt: async (found) => {

@@ -16,6 +16,8 @@ export interface VmmDriver {
   readonly build: string;
   /** How guest code is executed and why (from the probe, or from the configuration). */
   readonly accelerator: { kind: "kvm" | "tcg" | "simulated"; reason: string };
+  /** Whether it can write private memory to a file (`savePath`). Where it cannot, only shared memory can be kept. */
+  readonly savesPrivateMemory: boolean;
   /**
    * Starts a VM: cold, or from a memory snapshot. Resolves when the guest's vCPUs run.
    * Throws `VmmError`; then nothing of it is left (no process, socket or cgroup).
@@ -23,7 +25,8 @@ export interface VmmDriver {
   start(spec: VmSpec, options?: { signal?: AbortSignal }): Promise<VmProcess>;
   /**
    * Finds the VM that an earlier program run started in `directory`. Undefined when it is gone;
-   * then what it left (directory, cgroup) is removed.
+   * then what it left (directory, cgroup) is removed. A resume of a snapshot `once` that was cut
+   * off is finished where its VM may have run, else taken back with the snapshot as it was.
    */
   adopt(directory: string): Promise<VmProcess | undefined>;
   /** Lets go of every VM: they run on, their `VmProcess` objects are of no more use. */
@@ -57,6 +60,13 @@ export interface VmSpec {
         snapshot: MemorySnapshot;
         /** `private`: copy-on-write view of a file all share. `shared`: the file is this VM's RAM. */
         mapping: "private" | "shared";
+        /** With `private`: empty file beside no other's that `saveState` writes the RAM to. It must stay in its place. */
+        savePath?: string | undefined;
+        /**
+         * With `shared`: the snapshot can be resumed once. Before a vCPU may run its device state is
+         * gone from `statePath`, durably; a start that ends before that leaves it as it was.
+         */
+        once?: boolean | undefined;
       };
   /** Confinement of the VMM process; undefined without root. */
   jail?: VmJail | undefined;
@@ -72,8 +82,10 @@ export interface VmJail {
 
 /** RAM plus device state on disk. Private to one `VmmDriver.build` and one `VmShape`. */
 export interface MemorySnapshot {
-  /** File as large as the RAM, sparse. */
+  /** Sparse file; holds the RAM from `ramOffset` to its end. */
   ramPath: string;
+  /** Bytes; 0 when left out. */
+  ramOffset?: number | undefined;
   /** Device state. */
   statePath: string;
   build: string;
@@ -105,8 +117,9 @@ export interface VmProcess {
   resume(): Promise<void>;
   isPaused(): Promise<boolean>;
   /**
-   * Writes the device state of a paused VM to `statePath`. The RAM is already in its file
-   * when that is mapped shared; throws `vmm_not_shared` otherwise.
+   * Saves a paused VM; it may go on afterwards. The device state goes to `statePath`. The RAM is
+   * in its file already when that is mapped shared, else it is written to the spec's `savePath`
+   * anew; throws `vmm_not_shared` where there is none. Nothing is flushed to the disk.
    */
   saveState(statePath: string): Promise<MemorySnapshot>;
   /** Last console output of the guest, bounded. */

@@ -32,6 +32,7 @@ export function spriteView(context: ApiContext, sprite: SpriteView): SpriteObjec
     last_running_at: sprite.lastRunningAtMs === undefined ? null : timeView(sprite.lastRunningAtMs),
     last_warming_at: null,
     ...(sprite.failure === undefined ? {} : { failure: sprite.failure }),
+    ...(sprite.memoryLost === undefined ? {} : { memory_lost: sprite.memoryLost }),
   };
 }
 

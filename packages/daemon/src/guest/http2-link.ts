@@ -12,6 +12,7 @@ import type { Duplex } from "node:stream";
 import { DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
 import {
   encodeJsonFrame,
+  type FileRequest,
   FrameType,
   GUEST_GENERATION,
   GUEST_GENERATIONS_SPOKEN,
@@ -31,6 +32,7 @@ import {
 import { z } from "zod";
 import { openCarrier } from "./dial.ts";
 import { GuestError, type GuestFault } from "./errors.ts";
+import { beginFileCall, type GuestFileCall } from "./file-call.ts";
 import type { CallOptions, GuestCarrier, GuestLink, LinkKey, SessionStream } from "./link.ts";
 import { readPortLines } from "./port-lines.ts";
 import { GuestSessionStream } from "./session-stream.ts";
@@ -194,6 +196,20 @@ class Http2Link implements GuestLink {
       stream.close();
       throw await this.#explain(error);
     }
+  }
+
+  openFileCall(request: FileRequest, options: { signal?: AbortSignal | undefined; firstAnswerMs: number }): GuestFileCall {
+    return beginFileCall({
+      stream: this.#request("POST", "/fs"),
+      request,
+      firstAnswerMs: options.firstAnswerMs,
+      signal: options.signal,
+      onViolation: (violation) => this.#fail(violation),
+      linkFailure: async () => {
+        await this.#settled();
+        return this.#failure;
+      },
+    });
   }
 
   watchPorts(options: { signal: AbortSignal }): AsyncIterable<PortsLine> {

@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import type {
   Bootstrap,
+  FileRequest,
   GuestSession,
   GuestStatus,
   PortsLine,
@@ -9,6 +10,7 @@ import type {
   SessionStart,
   TerminalSize,
 } from "@sprited/protocol/guest";
+import type { GuestFileCall } from "./file-call.ts";
 
 /**
  * The daemon's end of the talk with one VM's agent (docs/spec/guest-protocol.md). One HTTP/2
@@ -36,6 +38,8 @@ export interface GuestLink extends AsyncDisposable {
   sync(options?: CallOptions): Promise<void>;
   /** Steps the guest's wall clock to the time of now (LINK-5). */
   setClock(options?: CallOptions): Promise<void>;
+  /** Begins a call on files (FILE-1). Throws `GuestError` when the link is closed. */
+  openFileCall(request: FileRequest, options: { signal?: AbortSignal | undefined; firstAnswerMs: number }): GuestFileCall;
   /** Listening ports: all that are there now, then every change. Ends with the signal; throws `GuestError` when the link breaks. */
   watchPorts(options: { signal: AbortSignal }): AsyncIterable<PortsLine>;
   /**

@@ -5,6 +5,7 @@
  */
 import type { VmExit, VmShape } from "@sprited/vmm";
 import type { GuestLink } from "../guest/index.ts";
+import type { MemoryRecord } from "./memory.ts";
 
 /** What must be known to find a machine again after a daemon restart. Stored before it starts (LIFE-4). */
 export interface MachineRecord {
@@ -23,6 +24,8 @@ export interface MachineSpec {
   shape: VmShape;
   storageGb: number;
   diskPath: string;
+  /** Takes the files of a saved memory (`memoryPaths`). */
+  memoryDirectory: string;
   hostname: string;
   /** 32 hex digits. */
   machineId: string;
@@ -38,6 +41,17 @@ export interface Machine {
   readonly exited: Promise<VmExit>;
   /** The open link, dialled anew when the last one broke. Throws `GuestError`, or `VmmError` when the VM is gone. */
   link(options?: { signal?: AbortSignal | undefined }): Promise<GuestLink>;
+  /** Stops the vCPUs; the memory stays. Idempotent. */
+  pause(): Promise<void>;
+  /**
+   * Lets the vCPUs run and resolves when the guest has the time of now, has confirmed fresh
+   * randomness and has answered on the link. Throws when it does not: the machine is of no use then.
+   */
+  resume(spec: MachineSpec, options: { signal?: AbortSignal | undefined }): Promise<void>;
+  /** Writes the memory of a paused machine into its directory; durable when it resolves. The machine may go on afterwards. */
+  saveMemory(spec: MachineSpec): Promise<MemoryRecord>;
+  /** Removes what `saveMemory` wrote: the machine goes on, and its memory with it. */
+  forgetSaved(): Promise<void>;
   /** Ends the inner environment in order, then the VM (LIFE-7). Never throws for a silent guest. */
   stop(options: { graceMs: number }): Promise<void>;
   /** Closes the link and lets go; the VM runs on. For the end of the daemon. */
@@ -49,8 +63,18 @@ export interface Machine {
 export interface Machines {
   /** Reserves what a machine needs; nothing runs yet. */
   plan(spriteId: string, options?: { signal?: AbortSignal | undefined }): Promise<MachineRecord>;
-  /** Starts a planned machine and resolves when its agent has answered. On failure everything is given back. */
-  start(record: MachineRecord, spec: MachineSpec, options?: { signal?: AbortSignal | undefined }): Promise<Machine>;
+  /**
+   * Starts a planned machine and resolves when its agent has answered: with a saved memory that
+   * goes on, else from the boot snapshot. On failure everything is given back, except that a
+   * memory whose VM may have run is used up (`isMemoryWhole`).
+   */
+  start(
+    record: MachineRecord,
+    spec: MachineSpec,
+    options?: { signal?: AbortSignal | undefined; memory?: MemoryRecord | undefined },
+  ): Promise<Machine>;
+  /** Why a saved memory cannot be resumed here and now, as a clause for people; undefined when it can. */
+  memoryProblem(memory: MemoryRecord, spec: MachineSpec): Promise<string | undefined>;
   /** Finds a running machine again; undefined when it is gone, with everything given back. */
   adopt(record: MachineRecord): Promise<Machine | undefined>;
 }

@@ -7,12 +7,15 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
-import { DiskError } from "@sprited/disk";
-import { BOOT_PORT, GUEST_GENERATION, LINK_PORT } from "@sprited/protocol/guest";
-import { type NetworkSlot, type NetworkSlots, VmmError, type VmmDriver, type VmProcess } from "@sprited/vmm";
-import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "../guest/index.ts";
+import { DiskError, type DiskPool, type SystemImage } from "@sprited/disk";
+import { GUEST_GENERATION, GUEST_GENERATIONS_SPOKEN } from "@sprited/protocol/guest";
+import { type NetworkSlot, type NetworkSlots, VmmError, type VmmDriver, type VmProcess, type VmSpec } from "@sprited/vmm";
+import { bootstrapGuest, openLink } from "../guest/index.ts";
 import type { BootSnapshots } from "./boot-snapshot.ts";
+import { type GuestFacts, readGuestFacts, writeGuestFacts } from "./guest-facts.ts";
 import type { Machine, MachineRecord, Machines, MachineSpec } from "./machine.ts";
+import { memoryPaths, memorySnapshot, type MemoryRecord } from "./memory.ts";
+import { bootstrapOf, carrierOf, RunningMachine } from "./running.ts";
 import { vmSpec } from "./vm-spec.ts";
 
 export interface MachinesOptions {
@@ -20,6 +23,9 @@ export interface MachinesOptions {
   /** Undefined where the host has no taps: the link goes over a serial port and guests have no network. */
   slots: NetworkSlots | undefined;
   snapshots: BootSnapshots;
+  pool: DiskPool;
+  /** The system image of a digest; undefined when it is not there any more. */
+  findSystem(digest: string): Promise<SystemImage | undefined>;
   /** Directory that holds one directory per live VM. */
   runDirectory: string;
   /** From "resume" to the agent's answer, ms. */
@@ -32,7 +38,8 @@ export interface MachinesOptions {
 export function openMachines(options: MachinesOptions): Machines {
   return {
     plan: (spriteId, call) => planMachine(options, spriteId, call?.signal),
-    start: (record, spec, call) => startMachine(options, record, spec, call?.signal),
+    start: (record, spec, call) => startMachine(options, record, spec, call ?? {}),
+    memoryProblem: (memory, spec) => memoryProblem(options, memory, spec),
     adopt: (record) => adoptMachine(options, record),
   };
 }
@@ -59,23 +66,25 @@ async function startMachine(
   options: MachinesOptions,
   record: MachineRecord,
   spec: MachineSpec,
-  signal: AbortSignal | undefined,
+  call: { signal?: AbortSignal | undefined; memory?: MemoryRecord | undefined },
 ): Promise<Machine> {
   await using scope = new Scope(`machine ${record.incarnation}`);
+  const { signal, memory } = call;
   const slot = plannedSlots.get(record);
   if (slot) scope.defer("network slot", () => options.slots?.release(slot));
-  const snapshot = await options.snapshots.get({ shape: spec.shape, storageGb: spec.storageGb }, signal ? { signal } : {});
+  const source = memory ? await savedSource(options, spec, memory) : await bootSource(options, spec, { signal, slot });
   if (slot) await giveDisk(spec.diskPath, slot);
   return await withDeadline("starting the VM", { timeoutMs: options.startTimeoutMs, signal }, async (deadline) => {
+    await writeGuestFacts(record.directory, source.facts);
     const process = await options.driver.start(
       vmSpec({
         incarnation: record.incarnation,
         directory: record.directory,
         shape: spec.shape,
-        system: snapshot.system,
+        system: source.system,
         diskPath: spec.diskPath,
         slot,
-        memory: { kind: "snapshot", snapshot: snapshot.memory, mapping: "private" },
+        memory: source.memory,
       }),
       { signal: deadline },
     );
@@ -83,23 +92,57 @@ async function startMachine(
     const carrier = carrierOf(process, slot);
     const link = openLink(carrier, record, { signal: deadline, timeoutMs: options.startTimeoutMs });
     link.catch(ignore("awaited below"));
-    await bootstrapGuest(
-      carrier,
-      {
-        type: "bootstrap",
-        generation: GUEST_GENERATION,
-        incarnation: record.incarnation,
-        key: Buffer.from(record.key).toString("base64"),
-        time_ms: Date.now(),
-        entropy: randomBytes(64).toString("base64"),
-        identity: { hostname: spec.hostname, machine_id: spec.machineId, renew: spec.renewIdentity },
-        environment: spec.environment,
-        root_serial: "sprite",
-      },
-      { signal: deadline, timeoutMs: options.startTimeoutMs },
-    );
-    return runningMachine(options, { record, process, slot, firstLink: await link, scope: scope.move() });
+    await bootstrapGuest(carrier, bootstrapOf(record, spec, source.facts), { signal: deadline, timeoutMs: options.startTimeoutMs });
+    return new RunningMachine(options, { record, process, slot, facts: source.facts, firstLink: await link, scope: scope.move() });
   });
+}
+
+/** What a VM's memory begins as. */
+interface MemorySource {
+  memory: VmSpec["memory"];
+  system: SystemImage;
+  facts: GuestFacts;
+}
+
+/** The boot snapshot that all share; the file that would take this VM's own memory is made ready. */
+async function bootSource(
+  options: MachinesOptions,
+  spec: MachineSpec,
+  call: { signal: AbortSignal | undefined; slot: NetworkSlot | undefined },
+): Promise<MemorySource> {
+  const { signal, slot } = call;
+  const snapshot = await options.snapshots.get({ shape: spec.shape, storageGb: spec.storageGb }, signal ? { signal } : {});
+  const { directory, ram } = memoryPaths(spec.memoryDirectory);
+  await fs.mkdir(directory, { recursive: true, mode: 0o711 });
+  const origin = { system: snapshot.system, facts: { system: snapshot.system.digest, generation: GUEST_GENERATION } };
+  if (!options.driver.savesPrivateMemory) {
+    // Dearer: nothing of the RAM is shared with other VMs, and all of it is read from the disk anew.
+    await options.pool.clone(snapshot.memory.ramPath, ram, signal ? { signal } : {});
+    return { ...origin, memory: { kind: "snapshot", snapshot: { ...snapshot.memory, ramPath: ram }, mapping: "shared" } };
+  }
+  await using file = await fs.open(ram, "w", 0o600);
+  if (slot) await file.chown(slot.uid, slot.gid);
+  return { ...origin, memory: { kind: "snapshot", snapshot: snapshot.memory, mapping: "private", savePath: ram } };
+}
+
+async function savedSource(options: MachinesOptions, spec: MachineSpec, memory: MemoryRecord): Promise<MemorySource> {
+  const system = await options.findSystem(memory.system);
+  if (!system) throw new VmmError("vmm_snapshot_unusable", "the system image of the saved memory is gone");
+  return {
+    memory: { kind: "snapshot", snapshot: memorySnapshot(spec.memoryDirectory, memory), mapping: "shared", once: true },
+    system,
+    facts: { system: memory.system, generation: memory.generation },
+  };
+}
+
+async function memoryProblem(options: MachinesOptions, memory: MemoryRecord, spec: MachineSpec): Promise<string | undefined> {
+  const { shape } = spec;
+  if (memory.build !== options.driver.build) return "it was saved by another build of the VMM";
+  if (memory.shape.cpus !== shape.cpus || memory.shape.memoryMib !== shape.memoryMib || memory.storageGb !== spec.storageGb)
+    return "the sprite's size was changed";
+  if (memory.network !== (options.slots !== undefined)) return "the host's network was set up or taken away";
+  if (!GUEST_GENERATIONS_SPOKEN.includes(memory.generation)) return "its agent is too old";
+  return (await options.findSystem(memory.system)) ? undefined : "the system image it runs on is gone";
 }
 
 /** Lets the VMM's user open the disk. Throws `disk_damaged` when it is gone. */
@@ -114,6 +157,7 @@ async function giveDisk(diskPath: string, slot: NetworkSlot): Promise<void> {
 
 async function adoptMachine(options: MachinesOptions, record: MachineRecord): Promise<Machine | undefined> {
   const slot = record.slotIndex === undefined ? undefined : await options.slots?.adopt(record.slotIndex);
+  const facts = await readGuestFacts(record.directory);
   const process = await options.driver.adopt(record.directory);
   const scope = new Scope(`machine ${record.incarnation}`);
   if (slot) scope.defer("network slot", () => options.slots?.release(slot));
@@ -122,89 +166,10 @@ async function adoptMachine(options: MachinesOptions, record: MachineRecord): Pr
     return undefined;
   }
   scope.defer("VM process", () => endProcess(process));
-  return runningMachine(options, { record, process, slot, firstLink: undefined, scope });
+  return new RunningMachine(options, { record, process, slot, facts, firstLink: undefined, scope });
 }
 
 async function endProcess(process: VmProcess): Promise<void> {
   await process.kill();
   await process.dispose();
-}
-
-function carrierOf(process: VmProcess, slot: NetworkSlot | undefined): GuestCarrier {
-  return {
-    openBootPort: (call) => process.openPort(BOOT_PORT, call),
-    link: slot ? { kind: "tcp", ...slot.agentAddress } : { kind: "serial", open: (call) => process.openPort(LINK_PORT, call) },
-  };
-}
-
-interface Running {
-  record: MachineRecord;
-  process: VmProcess;
-  slot: NetworkSlot | undefined;
-  firstLink: GuestLink | undefined;
-  /** Everything the machine holds; given back when it ends. */
-  scope: Scope;
-}
-
-function runningMachine(options: MachinesOptions, { record, process, slot, firstLink, scope }: Running): Machine {
-  const carrier = carrierOf(process, slot);
-  let gone = false;
-  void process.exited.then(() => {
-    gone = true;
-  });
-  let current: GuestLink | undefined = firstLink;
-  let dialling: Promise<GuestLink> | undefined;
-  let ended: Promise<void> | undefined;
-  const watch = (link: GuestLink): void => {
-    void link.closed.then(() => {
-      if (current === link) current = undefined;
-    });
-  };
-  if (firstLink) watch(firstLink);
-
-  const link = async (): Promise<GuestLink> => {
-    if (gone || ended) throw new VmmError("vmm_exited_early", "the VM has ended");
-    if (current) return current;
-    dialling ??= openLink(carrier, record, { timeoutMs: options.linkTimeoutMs })
-      .then((opened) => {
-        current = opened;
-        watch(opened);
-        return opened;
-      })
-      .finally(() => {
-        dialling = undefined;
-      });
-    return await dialling;
-  };
-  const end = async (): Promise<void> => {
-    await current?.[Symbol.asyncDispose]();
-    await scope[Symbol.asyncDispose]();
-  };
-  return {
-    incarnation: record.incarnation,
-    pid: process.pid,
-    exited: process.exited,
-    link: (call) => withDeadline("the guest's agent", { timeoutMs: options.linkTimeoutMs, signal: call?.signal }, link),
-    stop: async ({ graceMs }) => {
-      try {
-        await withDeadline("the orderly stop", { timeoutMs: graceMs }, async (signal) => {
-          const open = await link();
-          await open.stop(Math.floor(graceMs / 2), { signal, timeoutMs: graceMs });
-        });
-      } catch (error) {
-        options.logger.warn(
-          { event: "vm.stop", outcome: "forced", incarnation: record.incarnation, err: error },
-          "no orderly stop, killing the VM",
-        );
-      }
-      await (ended ??= end());
-    },
-    detach: async () => {
-      gone = true;
-      await current?.[Symbol.asyncDispose]();
-    },
-    kill: async () => {
-      await (ended ??= end());
-    },
-  };
 }

@@ -19,8 +19,8 @@ export interface ReclaimOptions {
   spriteIds: ReadonlySet<string>;
   /** Boot snapshots that can still be resumed here; undefined keeps all. */
   bootSnapshots: ReadonlySet<string>;
-  /** Digest of the system image in use. */
-  systemDigest: string;
+  /** Digests of the system images that new VMs and saved memories need. */
+  systems: ReadonlySet<string>;
   logger: Logger;
 }
 
@@ -45,7 +45,7 @@ export async function reclaim(options: ReclaimOptions): Promise<Reclaimed> {
     sprites: options.spriteIds,
     checkpoints: options.spriteIds,
     // A VM that lives maps the files it was resumed from; as long as there is one, nothing of theirs goes.
-    ...(options.incarnations.size === 0 ? { bootSnapshots: options.bootSnapshots, systems: new Set([options.systemDigest]) } : {}),
+    ...(options.incarnations.size === 0 ? { bootSnapshots: options.bootSnapshots, systems: options.systems } : {}),
   });
   await runSweep(layout, items);
   const reclaimed: Reclaimed = { vms, files: items.map((item) => item.path) };

@@ -1,3 +1,4 @@
+export type { Replaced, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./driver/index.ts";
 export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export { type GuestLife, type LifeEnd, lifeOfMachine } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";

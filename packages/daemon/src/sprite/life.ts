@@ -5,6 +5,8 @@
  * Whoever follows something that lives in guest memory (a session, a connection) holds a life,
  * never a machine: it waits through sleeps and daemon restarts and hears once when all is lost.
  */
+import { ignore } from "@sprited/base";
+import { VmmError } from "@sprited/vmm";
 import type { GuestLink } from "../guest/index.ts";
 import type { Machine } from "../machine/index.ts";
 
@@ -25,6 +27,84 @@ export interface GuestLife {
    * `VmmError` when the life has ended.
    */
   link(options?: { signal?: AbortSignal | undefined }): Promise<GuestLink>;
+}
+
+/** The life that a sprite's driver conducts: it names the machine, and the end. */
+export class SpriteLife implements GuestLife {
+  readonly id: string;
+  readonly ended: Promise<LifeEnd>;
+  #machine: Machine | undefined;
+  #end: LifeEnd | undefined;
+  #changed = Promise.withResolvers<void>();
+  readonly #settle: (end: LifeEnd) => void;
+
+  constructor(id: string) {
+    this.id = id;
+    const { promise, resolve } = Promise.withResolvers<LifeEnd>();
+    this.ended = promise;
+    this.#settle = resolve;
+  }
+
+  /** From now on links lead to this machine. */
+  awake(machine: Machine): void {
+    this.#machine = machine;
+    this.#announce();
+  }
+
+  /** No machine runs; who asks for a link waits. */
+  asleep(): void {
+    this.#machine = undefined;
+    this.#announce();
+  }
+
+  /** The memory is gone. Only the first end counts. */
+  end(end: LifeEnd): void {
+    if (this.#end) return;
+    this.#end = end;
+    this.#machine = undefined;
+    this.#settle(end);
+    this.#announce();
+  }
+
+  async link(options: { signal?: AbortSignal | undefined } = {}): Promise<GuestLink> {
+    for (;;) {
+      options.signal?.throwIfAborted();
+      if (this.#end) throw new VmmError("vmm_exited_early", "the life of the sprite's memory has ended");
+      const machine = this.#machine;
+      if (!machine) {
+        await untilAborted(this.#changed.promise, options.signal);
+        continue;
+      }
+      try {
+        return await machine.link(options);
+      } catch (error) {
+        // It was put to sleep while it was being asked: the next machine answers.
+        if (this.#machine === machine) throw error;
+      }
+    }
+  }
+
+  #announce(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+}
+
+/** Waits for `outcome`, or rejects with the signal's reason; `outcome` goes on. */
+export async function untilAborted<T>(outcome: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await outcome;
+  signal.throwIfAborted();
+  outcome.catch(ignore("the waiter may have left; whoever started it sees the outcome"));
+  let onAbort = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([outcome, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** The life of a machine that never sleeps: both end together. */

@@ -13,10 +13,10 @@ import { v7 as uuidv7 } from "uuid";
 import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
 import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
-import { SpriteDriver } from "./driver.ts";
-import { type GuestLife, lifeOfMachine } from "./life.ts";
+import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
+import type { GuestLife, LifeEnd } from "./life.ts";
 import { imageSource } from "./image-source.ts";
-import type { SpriteState } from "./lifecycle.ts";
+import { incarnationOf, type SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
 import type {
@@ -30,7 +30,7 @@ import type {
   StatusCounts,
   UpdateSprite,
 } from "./sprite.ts";
-import { failureOf, statusOf } from "./view.ts";
+import { failureOf, memoryLostOf, statusOf } from "./view.ts";
 
 /** Room that must be left above the floor before a sprite is made, bytes: its first writes. */
 const SPRITE_BYTES_MIN = 64 * 1024 * 1024;
@@ -81,14 +81,14 @@ export class SpriteRegistry implements Sprites {
 
   /**
    * Loads every sprite and settles what an earlier daemon left (LIFE-1, LIFE-9..11). `found` is
-   * called for each machine that was taken over.
+   * called for each life that goes on, awake or asleep.
    */
-  async recover(found: (spriteId: string, machine: Machine) => void): Promise<void> {
+  async recover(found: (spriteId: string, life: GuestLife) => void): Promise<void> {
     const machines = new Map(this.#options.records.loadMachines().map((record) => [record.spriteId, record]));
     const work = this.#options.records.loadSprites().map(async ({ sprite, state }) => {
       const entry = this.#hold(sprite, state.kind === "creating" ? { kind: "deleting", incarnation: undefined } : state);
       await entry.driver.recover(machines.get(sprite.id));
-      if (entry.driver.machine) found(sprite.id, entry.driver.machine);
+      if (entry.driver.life) found(sprite.id, entry.driver.life);
     });
     await Promise.all(work);
   }
@@ -175,6 +175,12 @@ export class SpriteRegistry implements Sprites {
     return this.#view(entry);
   }
 
+  async sleep(organizationId: string, name: string): Promise<SpriteView> {
+    const entry = this.#entry(organizationId, name);
+    await entry.driver.sleep({ depth: "hibernated" });
+    return this.#view(entry);
+  }
+
   async wake(organizationId: string, name: string, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
     const entry = this.#entry(organizationId, name);
     await entry.driver.wake(options);
@@ -189,7 +195,7 @@ export class SpriteRegistry implements Sprites {
 
   async check(organizationId: string, name: string): Promise<SpriteCheck> {
     const { driver } = this.#entry(organizationId, name);
-    return await checkMachine(driver.machine, failureOf(driver.state));
+    return await checkMachine(driver.machine, driver.state);
   }
 
   subscribe(listener: Listener): () => void {
@@ -204,19 +210,37 @@ export class SpriteRegistry implements Sprites {
 
   /** The running machine of a sprite, woken if need be. */
   async wakeMachine(spriteId: string, options: { signal?: AbortSignal | undefined }): Promise<Machine> {
-    const entry = this.#index.byId(spriteId);
-    if (!entry) throw new ApiError("sprite_not_found", "sprite not found");
-    return await entry.driver.wake(options);
+    return await this.#byId(spriteId).driver.wake(options);
+  }
+
+  /** See `SpriteDriver.snapshotStep`. Throws `sprite_not_found`. */
+  async snapshotStep<T>(spriteId: string, options: SnapshotOptions, copy: (source: SnapshotSource) => Promise<T>): Promise<T> {
+    return await this.#byId(spriteId).driver.snapshotStep(options, copy);
+  }
+
+  /** See `SpriteDriver.replaceState`. Throws `sprite_not_found`. */
+  async replaceState(
+    spriteId: string,
+    options: { end: LifeEnd; lifeId: string },
+    swap: (place: ReplacePlace) => Promise<Replaced>,
+  ): Promise<void> {
+    await this.#byId(spriteId).driver.replaceState(options, swap);
   }
 
   /** The sprite's life, after waking it if need be. */
   async wakeLife(spriteId: string, options: { signal?: AbortSignal | undefined } = {}): Promise<GuestLife> {
-    return lifeOfMachine(await this.wakeMachine(spriteId, { signal: options.signal }));
+    const { driver } = this.#byId(spriteId);
+    for (;;) {
+      await driver.wake(options);
+      // A machine that ended in the very moment left no life: the sprite is woken again.
+      if (driver.life) return driver.life;
+      options.signal?.throwIfAborted();
+    }
   }
 
   /** Lets go of every machine; VMs run on. */
   async close(): Promise<void> {
-    await Promise.all(this.#index.all().flatMap((entry) => entry.driver.machine?.detach() ?? []));
+    await Promise.all(this.#index.all().map((entry) => entry.driver.detach()));
   }
 
   /** Ids of every sprite that has a record: what the disk sweep must keep. */
@@ -224,9 +248,14 @@ export class SpriteRegistry implements Sprites {
     return this.#index.ids();
   }
 
-  /** Incarnations of the machines that run. */
+  /** Incarnations of the machines that run or are paused. */
   incarnations(): string[] {
-    return this.#index.all().flatMap((entry) => entry.driver.machine?.incarnation ?? []);
+    return this.#index.all().flatMap((entry) => incarnationOf(entry.driver.state) ?? []);
+  }
+
+  /** Digests of the system images that saved memories need. */
+  systems(): string[] {
+    return this.#index.all().flatMap((entry) => ("memory" in entry.driver.state ? (entry.driver.state.memory?.system ?? []) : []));
   }
 
   #hold(sprite: Sprite, state: SpriteState): Entry {
@@ -244,7 +273,9 @@ export class SpriteRegistry implements Sprites {
         machineSpec: () => this.#machineSpec(entry.sprite),
         freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
         publish: (after) => this.#published(entry, after),
+        touched: () => this.activities.touch(sprite.id),
         freed: () => {
+          this.activities.forget(sprite.id);
           this.#index.remove(entry);
           this.#announce(entry, "deleted");
         },
@@ -264,11 +295,18 @@ export class SpriteRegistry implements Sprites {
       shape: { cpus: sprite.config.cpus, memoryMib: sprite.config.memoryMib },
       storageGb: sprite.config.storageGb,
       diskPath: this.#diskPath(sprite.id),
+      memoryDirectory: path.join(this.#directory(sprite.id), "memory"),
       hostname: sprite.name,
       machineId: createHash("sha256").update(`machine-id:${sprite.id}`).digest("hex").slice(0, 32),
       renewIdentity: sprite.lastRunningAtMs === undefined,
       environment: sprite.environment,
     };
+  }
+
+  #byId(spriteId: string): Entry {
+    const entry = this.#index.byId(spriteId);
+    if (!entry) throw new ApiError("sprite_not_found", "sprite not found");
+    return entry;
   }
 
   #entry(organizationId: string, name: string): Entry {
@@ -283,6 +321,7 @@ export class SpriteRegistry implements Sprites {
       organizationSlug: this.#options.organizationSlug(entry.sprite.organizationId),
       status: statusOf(entry.driver.state),
       failure: failureOf(entry.driver.state),
+      memoryLost: memoryLostOf(entry.driver.state),
     };
   }
 

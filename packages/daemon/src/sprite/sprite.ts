@@ -39,6 +39,8 @@ export interface SpriteView extends Sprite {
   status: SpriteStatus;
   /** Why the sprite cannot be used, when its state is `failed`. */
   failure: string | undefined;
+  /** Why the processes of a sprite that is cold now could not be kept, when that was not asked for. */
+  memoryLost?: string | undefined;
 }
 
 export interface CreateSprite {
@@ -94,6 +96,8 @@ export interface Sprites {
   delete(organizationId: string, name: string): Promise<void>;
   /** Ends the VM in order; the disk stays. The next use wakes it. Returns the new view. */
   stop(organizationId: string, name: string): Promise<SpriteView>;
+  /** Puts the sprite to sleep with its memory: no process and no RAM stay. Nothing to do for one that sleeps or is cold. */
+  sleep(organizationId: string, name: string): Promise<SpriteView>;
   /** Wakes the sprite and resolves when commands can run. */
   wake(organizationId: string, name: string, options?: { signal?: AbortSignal }): Promise<SpriteView>;
   /** Stop, then wake. Returns the new incarnation. */

@@ -5,11 +5,18 @@ import type { SpriteStatus } from "./sprite.ts";
 export function statusOf(state: SpriteState): SpriteStatus {
   switch (state.kind) {
     case "running":
+    case "pausing":
     case "stopping":
       return "running";
+    case "paused":
+    case "resuming":
+    case "hibernating":
+    case "hibernated":
+      return "warm";
+    case "waking":
+      return state.memory === undefined ? "cold" : "warm";
     case "creating":
     case "cold":
-    case "waking":
     case "deleting":
     case "failed":
       return "cold";
@@ -18,4 +25,9 @@ export function statusOf(state: SpriteState): SpriteStatus {
 
 export function failureOf(state: SpriteState): string | undefined {
   return state.kind === "failed" ? state.reason : undefined;
+}
+
+/** Why the memory of a sprite that is cold now could not be kept. */
+export function memoryLostOf(state: SpriteState): string | undefined {
+  return state.kind === "cold" ? state.lost : undefined;
 }

@@ -74,6 +74,9 @@ export const spriteObject = z.object({
   updated_at: time,
   last_running_at: time.nullable(),
   last_warming_at: time.nullable(),
+  memory_lost: z.string().optional().meta({
+    description: "Why the processes of a cold sprite could not be kept; left out when that was asked for",
+  }),
   failure: z.string().optional().meta({ description: "Why the sprite cannot be used; left out while it can" }),
 });
 export type SpriteObject = z.infer<typeof spriteObject>;
@@ -278,11 +281,12 @@ export const spriteEndpoints = {
     access: "token",
     tag: "sprites",
     summary: "Put the sprite to sleep now; ours, not part of the official API",
-    description: "`cold: true` shuts its Linux down and keeps the disk. Sleep that keeps the memory is not available yet.",
+    description:
+      "Its memory goes into a file, its processes go on when it wakes; any request wakes it. `cold: true` shuts its Linux down instead and keeps the disk alone.",
     body: z.strictObject({ cold: z.boolean().optional() }).optional(),
     status: 200,
     response: spriteObject,
-    errors: [...OF_BODY, ...OF_MACHINE, "not_available_yet"],
+    errors: [...OF_BODY, ...OF_MACHINE],
   }),
   wakeSprite: endpoint({
     method: "POST",
@@ -290,7 +294,7 @@ export const spriteEndpoints = {
     kind: "json",
     access: "token",
     tag: "sprites",
-    summary: "Start the sprite and answer when commands can run; ours, not part of the official API",
+    summary: "Wake the sprite and answer when commands can run; ours, not part of the official API",
     status: 200,
     response: spriteObject,
     errors: OF_MACHINE,

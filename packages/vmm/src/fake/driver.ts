@@ -32,6 +32,7 @@ export function openSimulatedDriver(options: SimulatedDriverOptions): VmmDriver 
   return {
     name: "simulated",
     build: BUILD,
+    savesPrivateMemory: true,
     accelerator: { kind: "simulated", reason: "no machine, a function of this program" },
     start: async (spec, call) => start(spec, { guest: options.guest, host, signal: call?.signal }),
     adopt: async (directory) => adopt(directory, host),

@@ -20,6 +20,8 @@ export const STATE_FILE = "state";
 export const STATE_OFFSET = 4096;
 /** Guest console output that QEMU keeps, bytes; a power of two. */
 export const CONSOLE_BYTES = 65_536;
+/** `id` of the guest's RAM. */
+export const RAM_ID = "ram";
 /** `id` of the console's character device. */
 export const CONSOLE_ID = "console";
 /** microvm has this many virtio-mmio transports. */
@@ -57,10 +59,10 @@ export interface ProgramFacts {
 
 /** A file that QEMU gets open. */
 export interface VmFile {
-  role: "ram" | "disk" | "kernel" | "initrd" | "state" | "kvm";
+  role: "ram" | "disk" | "kernel" | "initrd" | "state" | "kvm" | "save";
   path: string;
-  /** `create`: made new, as large as the guest's memory. */
-  access: "create" | "write" | "read";
+  /** `create`: made new, as large as the guest's memory. `append`: for writing alone; QEMU takes no other for what it saves to. */
+  access: "create" | "write" | "read" | "append";
 }
 
 /**
@@ -81,6 +83,8 @@ export function planFiles(spec: VmSpec, accelerator: AcceleratorKind): VmFile[] 
       { role: "ram", path: memory.snapshot.ramPath, access: memory.mapping === "shared" ? "write" : "read" },
       { role: "state", path: memory.snapshot.statePath, access: "read" },
     );
+    if (memory.mapping === "private" && memory.savePath !== undefined)
+      files.push({ role: "save", path: memory.savePath, access: "append" });
   }
   if (accelerator === "kvm") files.push({ role: "kvm", path: "/dev/kvm", access: "write" });
   return files;
@@ -94,6 +98,12 @@ export function portSocket(index: number): string {
 /** Source of `migrate-incoming` for a VM that resumes. */
 export function incomingUri(files: readonly VmFile[]): string {
   return `file:/dev/fdset/${descriptorOf(files, "state")},offset=${STATE_OFFSET}`;
+}
+
+/** Target of `migrate` for a VM whose RAM has to be written too. */
+export function saveUri(files: readonly VmFile[]): string {
+  // QEMU goes to a place in an open file only when one is named.
+  return `file:/dev/fdset/${descriptorOf(files, "save")},offset=${STATE_OFFSET}`;
 }
 
 /** Asserts what the argument list relies on; a spec that breaks it is a mistake of the caller. */
@@ -141,7 +151,7 @@ export function qemuArgs(spec: VmSpec, facts: ProgramFacts): string[] {
 function descriptorArgs(files: readonly VmFile[]): string[] {
   return files.flatMap((file, index) => {
     const fd = FILE_DESCRIPTOR_BASE + index;
-    return file.role === "disk" || file.role === "state" || file.role === "kvm" ? ["-add-fd", `fd=${fd},set=${fd}`] : [];
+    return file.role === "disk" || ["state", "kvm", "save"].includes(file.role) ? ["-add-fd", `fd=${fd},set=${fd}`] : [];
   });
 }
 
@@ -150,11 +160,18 @@ function machineArgs(spec: VmSpec, facts: ProgramFacts, files: readonly VmFile[]
   const isPrivate = memory.kind === "snapshot" && memory.mapping === "private";
   // Read-only on the host's side: nothing may ever write into a file that many VMs map.
   const mapping = isPrivate ? "share=off,readonly=on,rom=off" : "share=on";
+  const offset = (memory.kind === "snapshot" ? memory.snapshot.ramOffset : undefined) ?? 0;
   return [
-    ["-machine", "microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=ram"],
+    ["-machine", `microvm,pic=off,pit=on,rtc=on,isa-serial=on,memory-backend=${RAM_ID}`],
     acceleratorArgs(facts, files),
     ["-smp", String(shape.cpus), "-m", `${ramMib(shape)}M`],
-    ["-object", `memory-backend-file,id=ram,size=${ramMib(shape)}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`],
+    [
+      "-object",
+      [
+        `memory-backend-file,id=${RAM_ID},size=${ramMib(shape)}M,mem-path=/proc/self/fd/${descriptorOf(files, "ram")},${mapping}`,
+        ...(offset === 0 ? [] : [`offset=${offset}`]),
+      ].join(","),
+    ],
     // A snapshot is taken of a paused VM; without this it would stay paused after the resume.
     ["-global", "migration.store-global-state=off"],
   ].flat();

@@ -6,24 +6,28 @@
  * replies in between; the guest runs when QEMU announces it. Every failure takes back everything.
  */
 import fs from "node:fs/promises";
-import { ignore, type Logger, Scope, withDeadline } from "@sprited/base";
+import { ignore, type Logger, Scope, sleep, withDeadline } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import type { VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
 import { type AcceleratorKind, checkSpec, CONTROL_SOCKET, incomingUri, planFiles, qemuArgs, type QemuProgram } from "./args.ts";
 import { type CgroupHierarchy, createCgroup, openCgroups, planCgroup, removeCgroup, vmLimits } from "./cgroup.ts";
 import { QemuControl } from "./control.ts";
 import { openVmFiles, removeFreshRam } from "./files.ts";
-import { isAlive, launch, logTail, parseIdentity, ProcessWatch, watchLaunched } from "./process.ts";
+import { isAlive, launch, logTail, parseIdentity, type ProcessIdentity, ProcessWatch, watchLaunched } from "./process.ts";
+import { forgetUsed, giveBack, onceState, useUp } from "./once.ts";
 import { createVmDirectory, findRecord, findText, type VmPaths, vmPaths, type VmRecord, writeRecord } from "./record.ts";
 import { unusable, verifySnapshot } from "./snapshot.ts";
 import { measureTscKhz } from "./tsc.ts";
-import { buildName, requireVersion } from "./version.ts";
-import { migrationEnd, MIGRATION_CAPABILITIES, QemuVm } from "./vm.ts";
+import { buildName, hasMappedRam, requireVersion } from "./version.ts";
+import { MIGRATION_CAPABILITIES, migrationEnd, QemuVm, runState } from "./vm.ts";
 
 /** Longest start until the guest's vCPUs run, ms; a host that starts many at once under emulation is slow. */
 const START_TIMEOUT_MS = 60_000;
 /** Default cache of translated code under TCG, MiB; QEMU's own default of 1 GiB costs that much memory per VM. */
 const TB_SIZE_MIB = 64;
+/** How long a VM that was found while it resumed may take to run, ms. */
+const RESUMING_MS = 10_000;
+const RESUMING_EVERY_MS = 20;
 
 export interface QemuDriverOptions {
   program: QemuProgram;
@@ -44,6 +48,7 @@ export async function openQemuDriver(options: QemuDriverOptions): Promise<VmmDri
 class QemuDriver implements VmmDriver {
   readonly name = "qemu";
   readonly build: string;
+  readonly savesPrivateMemory: boolean;
   readonly accelerator: { kind: AcceleratorKind; reason: string };
   readonly #options: QemuDriverOptions;
   readonly #cgroups: CgroupHierarchy;
@@ -53,6 +58,7 @@ class QemuDriver implements VmmDriver {
 
   constructor(options: QemuDriverOptions & { build: string; cgroups: CgroupHierarchy }) {
     this.build = options.build;
+    this.savesPrivateMemory = hasMappedRam(requireVersion(options.version));
     this.accelerator = options.accelerator;
     this.#options = options;
     this.#cgroups = options.cgroups;
@@ -76,7 +82,9 @@ class QemuDriver implements VmmDriver {
     const record = await findRecord(paths);
     const identity = parseIdentity(await findText(paths.process));
     const isRunning = identity !== undefined && (await isAlive(identity));
-    if (isRunning && record && (await findText(paths.started)) !== undefined) {
+    const isStarted =
+      (await findText(paths.started)) !== undefined || (isRunning && record && (await this.#finishResume(record, paths, identity)));
+    if (isRunning && record && isStarted) {
       const watch = new ProcessWatch(identity, { logPath: paths.log });
       return this.#manage(
         { build: record.build, cgroups: record.cgroups, spec: { ...record.spec, directory } },
@@ -92,6 +100,35 @@ class QemuDriver implements VmmDriver {
     await fs.rm(directory, { recursive: true, force: true });
     await removeCgroup(record?.cgroups ?? []);
     return undefined;
+  }
+
+  /** Whether a resume of a snapshot `once` that was cut off came as far as a running guest. If not, the snapshot is as it was. */
+  async #finishResume(record: VmRecord, paths: VmPaths, identity: ProcessIdentity): Promise<boolean> {
+    const statePath = onceState(record.spec);
+    if (statePath === undefined) return false;
+    const watch = new ProcessWatch(identity, { logPath: paths.log });
+    const control = controlOf(paths, watch);
+    try {
+      const deadline = performance.now() + RESUMING_MS;
+      while ((await runState(control)).status === "inmigrate" && performance.now() < deadline) await sleep(RESUMING_EVERY_MS);
+      // Killed while it still waited: it can run no more, and has not.
+      if ((await runState(control)).status === "inmigrate") {
+        await watch.kill();
+        await giveBack(statePath);
+        return false;
+      }
+      await fs.writeFile(paths.started, "");
+      return true;
+    } catch (error) {
+      this.#options.logger.warn(
+        { event: "vmm.adopt", outcome: "failed", incarnation: record.spec.incarnation, err: error },
+        "a resume was cut off",
+      );
+      return false;
+    } finally {
+      control.close();
+      watch.close();
+    }
   }
 
   async close(): Promise<void> {
@@ -138,6 +175,8 @@ class QemuDriver implements VmmDriver {
       throw ended.signal.aborted ? await this.#explainEnd(paths, spec, ended.signal.reason) : error;
     }
     await fs.writeFile(paths.started, "");
+    const statePath = onceState(spec);
+    if (statePath !== undefined) await forgetUsed(statePath);
     steps.mark("recorded");
     this.#options.logger.debug(
       {
@@ -184,6 +223,8 @@ class QemuDriver implements VmmDriver {
       steps.mark("running");
       return;
     }
+    const statePath = onceState(spec);
+    if (statePath !== undefined) await useUp(statePath);
     const running = control.next(
       (event) => (event.event === "RESUME" ? "running" : migrationEnd(event) === "failed" ? "failed" : undefined),
       signal,
@@ -229,7 +270,7 @@ class QemuDriver implements VmmDriver {
   }
 
   #manage(record: VmRecord, paths: VmPaths, watch: ProcessWatch, control: QemuControl): QemuVm {
-    const vm = new QemuVm({ record, paths, watch, control });
+    const vm = new QemuVm({ record, accelerator: this.accelerator.kind, paths, watch, control });
     this.#live.add(vm);
     void vm.exited.then(() => this.#live.delete(vm));
     control.open().catch(ignore("opened again when needed"));

@@ -2,6 +2,7 @@
  * Opens what a VM gets as descriptors. The daemon opens, QEMU inherits: so an unprivileged QEMU
  * needs no right to walk to any file, and a link put in its place later changes nothing.
  */
+import { constants } from "node:fs";
 import fs from "node:fs/promises";
 import { ignore, Scope } from "@sprited/base";
 import { VmmError } from "../errors.ts";
@@ -9,7 +10,7 @@ import type { VmJail, VmSpec } from "../vmm.ts";
 import { ramMib, type VmFile } from "./args.ts";
 import { unusable } from "./snapshot.ts";
 
-const FLAGS = { create: "w+", write: "r+", read: "r" } as const;
+const FLAGS = { create: "w+", write: "r+", read: "r", append: constants.O_WRONLY } as const;
 
 export interface OpenVmFiles extends AsyncDisposable {
   descriptors: number[];

@@ -33,8 +33,10 @@ const spec = z.object({
     z.object({ kind: z.literal("fresh"), path: z.string() }),
     z.object({
       kind: z.literal("snapshot"),
-      snapshot: z.object({ ramPath: z.string(), statePath: z.string(), build: z.string(), shape }),
+      snapshot: z.object({ ramPath: z.string(), ramOffset: z.int().optional(), statePath: z.string(), build: z.string(), shape }),
       mapping: z.enum(["private", "shared"]),
+      savePath: z.string().optional(),
+      once: z.boolean().optional(),
     }),
   ]),
   jail: z.object({ uid: z.int(), gid: z.int(), netnsPath: z.string() }).optional(),

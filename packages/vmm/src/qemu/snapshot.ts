@@ -36,7 +36,11 @@ const stateHeader = z.object({
  * untrusted: it may not be a link and not be larger than a state ever is.
  */
 export async function sealState(writtenPath: string, statePath: string, identity: { build: string; shape: VmShape }): Promise<void> {
-  const stream = (await readStateFile(writtenPath)).subarray(STATE_OFFSET);
+  await sealStream((await readStateFile(writtenPath)).subarray(STATE_OFFSET), statePath, identity);
+}
+
+/** The same for a device state that is at hand. */
+export async function sealStream(stream: Buffer, statePath: string, identity: { build: string; shape: VmShape }): Promise<void> {
   if (stream.length === 0) throw new VmmError("vmm_control", "QEMU wrote no device state");
   const header = {
     magic: "sprited-vm-state",
@@ -67,7 +71,8 @@ export async function verifySnapshot(snapshot: MemorySnapshot, expected: { build
   if (!isSameShape(snapshot.shape, expected.shape)) throw unusable("it was taken of a machine of another shape");
   const ramBytes = await sizeOf(snapshot.ramPath);
   if (ramBytes === undefined) throw unusable("its RAM file is missing");
-  if (ramBytes !== ramMib(expected.shape) * 1024 * 1024) throw unusable("its RAM file has another size than the machine's memory");
+  if (ramBytes !== (snapshot.ramOffset ?? 0) + ramMib(expected.shape) * 1024 * 1024)
+    throw unusable("its RAM file has another size than the machine's memory");
   if ((await sizeOf(snapshot.statePath)) === undefined) throw unusable("its device state is missing");
   const state = await readStateFile(snapshot.statePath).catch((cause: unknown) => {
     throw unusable("its device state cannot be read", cause);

@@ -21,6 +21,11 @@ export function requireVersion(text: string): string {
   return match[1].trim();
 }
 
+/** Whether that version writes RAM to fixed places of a file. Pure. */
+export function hasMappedRam(version: string): boolean {
+  return Number(/^(\d+)\./.exec(version)?.[1] ?? 0) >= 9;
+}
+
 /** `VmmDriver.build`: everything that a memory snapshot depends on beside its shape. Under KVM the guest sees the host's CPU. */
 export async function buildName(version: string, accelerator: AcceleratorKind): Promise<string> {
   const parts = [`qemu ${version}`, `microvm ${MACHINE_REVISION}`, accelerator];

@@ -9,18 +9,32 @@ import { assert, DeadlineError, ignore, sleep, withDeadline } from "@sprited/bas
 import { z } from "zod";
 import { VmmError } from "../errors.ts";
 import type { MemorySnapshot, VmExit, VmProcess, VmSpec } from "../vmm.ts";
-import { CONSOLE_BYTES, CONSOLE_ID, portSocket, STATE_FILE, STATE_OFFSET } from "./args.ts";
+import {
+  type AcceleratorKind,
+  CONSOLE_BYTES,
+  CONSOLE_ID,
+  planFiles,
+  portSocket,
+  RAM_ID,
+  ramMib,
+  saveUri,
+  STATE_FILE,
+  STATE_OFFSET,
+} from "./args.ts";
 import { removeCgroup } from "./cgroup.ts";
 import type { QemuControl } from "./control.ts";
 import { logTail, type ProcessWatch } from "./process.ts";
 import { connectSocket, type QmpEvent } from "./qmp.ts";
 import { findText, type VmPaths, type VmRecord } from "./record.ts";
-import { sealState } from "./snapshot.ts";
+import { splitMappedRam } from "./own-memory.ts";
+import { sealState, sealStream } from "./snapshot.ts";
 
 /** Longest wait for a port to accept, ms. */
 const PORT_TIMEOUT_MS = 10_000;
-/** Longest wait for device state to be written, ms. */
-const SAVE_TIMEOUT_MS = 60_000;
+/** Longest wait for memory and device state to be written, ms; a slow disk takes large memories slowly. */
+const SAVE_TIMEOUT_MS = 300_000;
+/** Bytes per second; QEMU's own default is for networks. */
+const BANDWIDTH_MAX = 2 ** 40;
 /** Longest wait until the end of a killed process was noticed, ms. */
 const KILL_TIMEOUT_MS = 5_000;
 /** Longest wait for the announcements of a process that is gone, ms. */
@@ -30,7 +44,14 @@ const DETAIL_BYTES_MAX = 4_096;
 /** Longest wait for the last words of a guest that ended, ms. */
 const LAST_WORDS_TIMEOUT_MS = 2_000;
 
-const status = z.object({ running: z.boolean() });
+const status = z.object({ running: z.boolean(), status: z.string() });
+
+/** What QEMU says of its vCPUs. `inmigrate`: no state was loaded yet, nothing has run. */
+export async function runState(control: QemuControl): Promise<{ running: boolean; status: string }> {
+  const parsed = status.safeParse(await control.execute("query-status"));
+  if (!parsed.success) throw new VmmError("vmm_control", "QEMU does not say whether the VM runs", { cause: parsed.error });
+  return parsed.data;
+}
 
 /** What a migration's announcement says about its end; undefined while it goes on. */
 export function migrationEnd(event: QmpEvent): "completed" | "failed" | undefined {
@@ -38,7 +59,7 @@ export function migrationEnd(event: QmpEvent): "completed" | "failed" | undefine
   return value === "completed" || value === "failed" ? value : undefined;
 }
 
-/** Set on both ends of a migration: RAM stays in its file, progress is announced. */
+/** Set on both ends of a migration: RAM that is in a file of its own stays there, progress is announced. */
 export const MIGRATION_CAPABILITIES = {
   capabilities: [
     { capability: "x-ignore-shared", state: true },
@@ -46,8 +67,14 @@ export const MIGRATION_CAPABILITIES = {
   ],
 };
 
+/** Writes RAM, where it is written, to fixed places of the file. Old programs do not know it: named only to use it. */
+function mappedRam(state: boolean) {
+  return { capabilities: [{ capability: "mapped-ram", state }] };
+}
+
 export interface QemuVmParts {
   record: VmRecord;
+  accelerator: AcceleratorKind;
   paths: VmPaths;
   watch: ProcessWatch;
   control: QemuControl;
@@ -106,32 +133,63 @@ export class QemuVm implements VmProcess {
   }
 
   async isPaused(): Promise<boolean> {
-    const parsed = status.safeParse(await this.#execute("query-status"));
-    if (!parsed.success) throw new VmmError("vmm_control", "QEMU does not say whether the VM runs", { cause: parsed.error });
-    return !parsed.data.running;
+    return !(await runState(this.#parts.control)).running;
   }
 
   async saveState(statePath: string): Promise<MemorySnapshot> {
-    const { memory, shape } = this.spec;
-    if (memory.kind === "snapshot" && memory.mapping === "private") {
+    const { memory } = this.spec;
+    const isOwn = memory.kind === "fresh" || memory.mapping === "shared";
+    const savePath = memory.kind === "snapshot" && !isOwn ? memory.savePath : undefined;
+    if (!isOwn && savePath === undefined) {
       throw new VmmError("vmm_not_shared", "the VM's memory is a private view of another's file; it has no file of its own to keep");
     }
     if (!(await this.isPaused())) throw new VmmError("vmm_control", "the state of a running VM cannot be saved; pause it first");
+    return savePath === undefined ? await this.#saveDevices(statePath) : await this.#saveAll(statePath, savePath);
+  }
+
+  /** The RAM is in its file: the device state alone is written. */
+  async #saveDevices(statePath: string): Promise<MemorySnapshot> {
+    const { memory, shape } = this.spec;
+    const { build } = this.#parts.record;
     const writtenPath = path.join(this.#parts.paths.jail, STATE_FILE);
     await fs.rm(writtenPath, { force: true });
-    await withDeadline("the VM's device state", { timeoutMs: SAVE_TIMEOUT_MS }, async (signal) => {
-      const end = this.#parts.control.next(migrationEnd, signal);
-      end.catch(ignore("reported by the commands"));
-      await Promise.all([
-        this.#execute("migrate-set-capabilities", MIGRATION_CAPABILITIES),
-        this.#execute("migrate", { uri: `file:${STATE_FILE},offset=${STATE_OFFSET}` }),
-      ]);
-      if ((await end) === "failed") throw new VmmError("vmm_control", "QEMU could not write the device state");
-    });
-    const { build } = this.#parts.record;
+    await this.#migrate(`file:${STATE_FILE},offset=${STATE_OFFSET}`);
     await sealState(writtenPath, statePath, { build, shape });
     await fs.rm(writtenPath, { force: true });
-    return { ramPath: memory.kind === "fresh" ? memory.path : memory.snapshot.ramPath, statePath, build, shape };
+    const ram =
+      memory.kind === "fresh" ? { ramPath: memory.path } : { ramPath: memory.snapshot.ramPath, ramOffset: memory.snapshot.ramOffset };
+    return { ...ram, statePath, build, shape };
+  }
+
+  /** RAM and device state are written together, then taken apart. */
+  async #saveAll(statePath: string, savePath: string): Promise<MemorySnapshot> {
+    const { shape } = this.spec;
+    const { record, accelerator } = this.#parts;
+    const { build } = record;
+    const ramBytes = ramMib(shape) * 1024 * 1024;
+    // What QEMU finds zero it does not write, so nothing may be there from before.
+    await fs.truncate(savePath, 0);
+    await this.#execute("migrate-set-capabilities", mappedRam(true));
+    await this.#execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH_MAX });
+    try {
+      await this.#migrate(saveUri(planFiles(this.spec, accelerator)));
+    } finally {
+      await this.#execute("migrate-set-capabilities", mappedRam(false)).catch(ignore("the VM is ending"));
+    }
+    await using file = await fs.open(savePath, "r+");
+    const { stream, ramOffset } = await splitMappedRam(file, { ramId: RAM_ID, ramBytes });
+    await file.truncate(ramOffset + ramBytes);
+    await sealStream(stream, statePath, { build, shape });
+    return { ramPath: savePath, ramOffset, statePath, build, shape };
+  }
+
+  async #migrate(uri: string): Promise<void> {
+    await withDeadline("the VM's state", { timeoutMs: SAVE_TIMEOUT_MS }, async (signal) => {
+      const end = this.#parts.control.next(migrationEnd, signal);
+      end.catch(ignore("reported by the commands"));
+      await Promise.all([this.#execute("migrate-set-capabilities", MIGRATION_CAPABILITIES), this.#execute("migrate", { uri })]);
+      if ((await end) === "failed") throw new VmmError("vmm_control", "QEMU could not write the VM's state");
+    });
   }
 
   async console(): Promise<string> {

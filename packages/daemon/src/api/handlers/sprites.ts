@@ -1,5 +1,4 @@
 /** Handlers of sprites. */
-import { ApiError } from "@sprited/protocol/errors";
 import { requireSpriteName } from "../../organization/index.ts";
 import type { HandlerTable } from "../handler.ts";
 import { spriteView, timeView } from "../view.ts";
@@ -85,17 +84,12 @@ export const spriteHandlers: SpriteHandlers = {
   },
 
   async sleepSprite({ params, body, caller, context }) {
-    context.features.sprites.get(caller.organizationId, params.name);
-    if (body?.cold !== true) {
-      throw new ApiError(
-        "not_available_yet",
-        'sleep that keeps the memory is not available yet; {"cold": true} shuts the sprite\'s Linux down and keeps its disk',
-        {
-          details: { field: "cold" },
-        },
-      );
-    }
-    return spriteView(context, await context.features.sprites.stop(caller.organizationId, params.name));
+    const { sprites } = context.features;
+    const sprite =
+      body?.cold === true
+        ? await sprites.stop(caller.organizationId, params.name)
+        : await sprites.sleep(caller.organizationId, params.name);
+    return spriteView(context, sprite);
   },
 
   async wakeSprite({ params, caller, context, signal }) {

@@ -102,6 +102,10 @@ export class MemorySprites implements Sprites {
     return this.#setStatus(organizationId, name, "cold");
   }
 
+  async sleep(organizationId: string, name: string): Promise<SpriteView> {
+    return await this.stop(organizationId, name);
+  }
+
   async wake(organizationId: string, name: string): Promise<SpriteView> {
     this.#throwNext();
     return this.#setStatus(organizationId, name, "running");

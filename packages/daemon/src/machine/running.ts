@@ -1,0 +1,192 @@
+/**
+ * A machine that runs: its link, its pauses, its saved memory, its end. The link is dialled anew
+ * whenever it broke; a resume is over only when the guest has the time of now and fresh randomness.
+ */
+import { randomBytes } from "node:crypto";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { assert, ignore, type Logger, type Scope, withDeadline } from "@sprited/base";
+import { syncDirectory, syncFile } from "@sprited/disk";
+import { type Bootstrap, BOOT_PORT, GUEST_GENERATION, LINK_PORT } from "@sprited/protocol/guest";
+import { type NetworkSlot, type VmExit, VmmError, type VmProcess } from "@sprited/vmm";
+import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "../guest/index.ts";
+import type { GuestFacts } from "./guest-facts.ts";
+import type { Machine, MachineRecord, MachineSpec } from "./machine.ts";
+import { memoryPaths, type MemoryRecord } from "./memory.ts";
+import { ROOT_DISK_SERIAL } from "./vm-spec.ts";
+
+export interface RunningOptions {
+  /** From "resume" to the agent's answer, ms. */
+  startTimeoutMs: number;
+  /** One dial of the link, ms. */
+  linkTimeoutMs: number;
+  logger: Logger;
+}
+
+export function carrierOf(process: VmProcess, slot: NetworkSlot | undefined): GuestCarrier {
+  return {
+    openBootPort: (call) => process.openPort(BOOT_PORT, call),
+    link: slot ? { kind: "tcp", ...slot.agentAddress } : { kind: "serial", open: (call) => process.openPort(LINK_PORT, call) },
+  };
+}
+
+/** What the agent is told after every start and resume (BOOT-3). Made anew each time: time and randomness are of now. */
+export function bootstrapOf(record: MachineRecord, spec: MachineSpec, facts: GuestFacts): Bootstrap {
+  return {
+    type: "bootstrap",
+    generation: facts.generation,
+    incarnation: record.incarnation,
+    key: Buffer.from(record.key).toString("base64"),
+    time_ms: Date.now(),
+    entropy: randomBytes(64).toString("base64"),
+    identity: { hostname: spec.hostname, machine_id: spec.machineId, renew: spec.renewIdentity },
+    environment: spec.environment,
+    root_serial: ROOT_DISK_SERIAL,
+  };
+}
+
+export interface Running {
+  record: MachineRecord;
+  process: VmProcess;
+  slot: NetworkSlot | undefined;
+  /** Undefined for one that was taken over and left none: its memory cannot be kept. */
+  facts: GuestFacts | undefined;
+  firstLink: GuestLink | undefined;
+  /** Everything the machine holds; given back when it ends. */
+  scope: Scope;
+}
+
+export class RunningMachine implements Machine {
+  readonly incarnation: string;
+  readonly pid: number;
+  readonly exited: Promise<VmExit>;
+  readonly #options: RunningOptions;
+  readonly #parts: Running;
+  readonly #carrier: GuestCarrier;
+  #isGone = false;
+  #link: GuestLink | undefined;
+  #dialling: Promise<GuestLink> | undefined;
+  #ended: Promise<void> | undefined;
+
+  constructor(options: RunningOptions, parts: Running) {
+    const { record, process, slot } = parts;
+    this.#options = options;
+    this.#parts = parts;
+    this.#carrier = carrierOf(process, slot);
+    this.incarnation = record.incarnation;
+    this.pid = process.pid;
+    this.exited = process.exited;
+    void process.exited.then(() => {
+      this.#isGone = true;
+    });
+    if (parts.firstLink) this.#use(parts.firstLink);
+  }
+
+  async link(call?: { signal?: AbortSignal | undefined }): Promise<GuestLink> {
+    const { linkTimeoutMs } = this.#options;
+    return await withDeadline("the guest's agent", { timeoutMs: linkTimeoutMs, signal: call?.signal }, () => this.#open(linkTimeoutMs));
+  }
+
+  async pause(): Promise<void> {
+    await this.#parts.process.pause();
+  }
+
+  async resume(spec: MachineSpec, call: { signal?: AbortSignal | undefined }): Promise<void> {
+    const { process, record, facts } = this.#parts;
+    const timeoutMs = this.#options.startTimeoutMs;
+    await withDeadline("resuming the VM", { timeoutMs, signal: call.signal }, async (signal) => {
+      await process.resume();
+      const known = this.#link;
+      const link = this.#open(timeoutMs);
+      link.catch(ignore("awaited below"));
+      await bootstrapGuest(this.#carrier, bootstrapOf(record, spec, facts ?? { system: "", generation: GUEST_GENERATION }), {
+        signal,
+        timeoutMs,
+      });
+      await link;
+      // The bootstrap's time is old by as long as the guest took to read it; a new link corrects that by itself.
+      void known?.setClock().catch(ignore("the clock stays as the bootstrap set it"));
+    });
+  }
+
+  async saveMemory(spec: MachineSpec): Promise<MemoryRecord> {
+    const { process, facts, slot } = this.#parts;
+    if (!facts) throw new VmmError("vmm_not_shared", "nothing tells what system the VM runs; its memory cannot be kept");
+    const { directory, ram, state } = memoryPaths(spec.memoryDirectory);
+    const snapshot = await process.saveState(state);
+    assert(snapshot.ramPath === ram, "a sprite's memory lies in its own directory");
+    await Promise.all([ram, state].map(syncFile));
+    await syncDirectory(directory);
+    await syncDirectory(path.dirname(directory));
+    return {
+      build: snapshot.build,
+      shape: snapshot.shape,
+      storageGb: spec.storageGb,
+      network: slot !== undefined,
+      system: facts.system,
+      generation: facts.generation,
+      agentVersion: this.#link?.agentVersion ?? "",
+      ramOffset: snapshot.ramOffset ?? 0,
+      savedAtMs: Date.now(),
+    };
+  }
+
+  async forgetSaved(): Promise<void> {
+    const { memory } = this.#parts.process.spec;
+    if (memory.kind !== "snapshot") return;
+    const savePath = memory.mapping === "private" ? memory.savePath : undefined;
+    const ram = savePath ?? memory.snapshot.ramPath;
+    await fs.rm(memoryPaths(path.dirname(ram)).state, { force: true });
+    if (savePath !== undefined) await fs.truncate(savePath, 0);
+  }
+
+  async stop({ graceMs }: { graceMs: number }): Promise<void> {
+    try {
+      await withDeadline("the orderly stop", { timeoutMs: graceMs }, async (signal) => {
+        const open = await this.#open(this.#options.linkTimeoutMs);
+        await open.stop(Math.floor(graceMs / 2), { signal, timeoutMs: graceMs });
+      });
+    } catch (error) {
+      this.#options.logger.warn(
+        { event: "vm.stop", outcome: "forced", incarnation: this.incarnation, err: error },
+        "no orderly stop, killing the VM",
+      );
+    }
+    await this.kill();
+  }
+
+  async detach(): Promise<void> {
+    this.#isGone = true;
+    await this.#link?.[Symbol.asyncDispose]();
+  }
+
+  async kill(): Promise<void> {
+    await (this.#ended ??= this.#end());
+  }
+
+  async #end(): Promise<void> {
+    await this.#link?.[Symbol.asyncDispose]();
+    await this.#parts.scope[Symbol.asyncDispose]();
+  }
+
+  async #open(timeoutMs: number): Promise<GuestLink> {
+    if (this.#isGone || this.#ended) throw new VmmError("vmm_exited_early", "the VM has ended");
+    if (this.#link) return this.#link;
+    this.#dialling ??= openLink(this.#carrier, this.#parts.record, { timeoutMs })
+      .then((opened) => {
+        this.#use(opened);
+        return opened;
+      })
+      .finally(() => {
+        this.#dialling = undefined;
+      });
+    return await this.#dialling;
+  }
+
+  #use(link: GuestLink): void {
+    this.#link = link;
+    void link.closed.then(() => {
+      if (this.#link === link) this.#link = undefined;
+    });
+  }
+}

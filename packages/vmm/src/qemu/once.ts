@@ -1,0 +1,44 @@
+/**
+ * Snapshots that can be resumed once: what runs writes into their RAM and onto the disk that
+ * belongs to it, so a second resume would go on from a past that its disk has left.
+ *
+ * Invariant: while the device state lies at its path no vCPU has run from it, whenever the program
+ * or the host ended. It is moved away, durably, before QEMU is told to load it, and moved back
+ * only when it is certain that QEMU was never told.
+ */
+import fs from "node:fs/promises";
+import path from "node:path";
+import { ignore } from "@sprited/base";
+import type { VmSpec } from "../vmm.ts";
+
+/** Where the device state of a snapshot that is being resumed lies. */
+function usedPath(statePath: string): string {
+  return `${statePath}.used`;
+}
+
+/** The device state of a spec that can be resumed once; undefined for any other. */
+export function onceState(spec: VmSpec): string | undefined {
+  const { memory } = spec;
+  return memory.kind === "snapshot" && memory.once === true ? memory.snapshot.statePath : undefined;
+}
+
+/** From now on the snapshot counts as resumed. */
+export async function useUp(statePath: string): Promise<void> {
+  await fs.rename(statePath, usedPath(statePath));
+  await syncDirectory(statePath);
+}
+
+/** Takes `useUp` back. Missing is fine: it had not come to it. */
+export async function giveBack(statePath: string): Promise<void> {
+  await fs.rename(usedPath(statePath), statePath).catch(ignore("it was never moved away"));
+}
+
+/** The VM runs: nothing needs the state any more. */
+export async function forgetUsed(statePath: string): Promise<void> {
+  await fs.rm(usedPath(statePath), { force: true });
+}
+
+async function syncDirectory(file: string): Promise<void> {
+  await using directory = await fs.open(path.dirname(file), "r");
+  await directory.sync();
+}
