@@ -17,8 +17,10 @@ import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
 import { CheckpointFiles, Checkpoints, spriteStates, Verifier } from "./checkpoint/index.ts";
 import { Sessions } from "./exec/index.ts";
 import { Jobs, type JobSettings } from "./job/index.ts";
+import { Files } from "./files/index.ts";
 import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
 import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
+import { PortWatches, Proxies } from "./ports/index.ts";
 import { reclaim } from "./reclaim/index.ts";
 import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
 import { checkpointRecords, jobRecords, openDatabase, spriteRecords } from "./store/index.ts";
@@ -65,8 +67,11 @@ const CHECK_RETRY_MS = 60_000;
 export interface Features {
   sprites: SpriteRegistry;
   exec: Sessions;
+  files: Files;
   jobs: Jobs;
   checkpoints: Checkpoints;
+  proxies: Proxies;
+  ports: PortWatches;
   organizations: Organizations;
   quotas: Quotas;
   snapshots: BootSnapshots;
@@ -125,8 +130,11 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
   return {
     sprites,
     exec,
+    files: new Files(sprites),
     jobs,
     checkpoints,
+    proxies: new Proxies({ exec }),
+    ports: new PortWatches({ sprites, logger }),
     organizations,
     quotas,
     snapshots,

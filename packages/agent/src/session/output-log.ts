@@ -60,6 +60,11 @@ export class OutputLog {
     return { stdout: this.#streams.stdout.end, stderr: this.#streams.stderr.end };
   }
 
+  /** From where on everything is kept, per stream. */
+  get start(): Offsets {
+    return { stdout: this.#streams.stdout.start, stderr: this.#streams.stderr.start };
+  }
+
   /** Takes output over; `data` belongs to the log afterwards. */
   append(stream: StreamName, data: Buffer): void {
     if (data.length === 0) return;

@@ -91,6 +91,7 @@ export class SessionRegistry {
         started_at_ms: session.startedAtMs,
         stdout_bytes: stdout,
         stderr_bytes: stderr,
+        kept_from: session.keptFrom,
         exit: session.exit ?? null,
       });
     }

@@ -87,6 +87,11 @@ export class Session {
     return this.#log.end;
   }
 
+  /** Offsets from which on output is kept. */
+  get keptFrom(): Offsets {
+    return this.#log.start;
+  }
+
   /** Gives every kept byte from `from` on to `reader`, then live output, then the exit. False when bytes from there are gone. */
   attach(reader: SessionReader, from: Offsets): boolean {
     const cursor = this.#log.cursor(from);

@@ -4,8 +4,10 @@ import type { Endpoint, EndpointNameOf, Endpoints, PathParams } from "@sprited/p
 import type { z } from "zod";
 import type { Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/exec.ts";
+import type { Files } from "../files/index.ts";
 import type { Jobs } from "../job/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
+import type { PortWatches, Proxies } from "../ports/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
 
 /** What the API asks of checkpoints. */
@@ -14,11 +16,19 @@ export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "del
 /** What the API asks of jobs. */
 export type JobCalls = Pick<Jobs, "start" | "get" | "list" | "wait" | "signal" | "readLog" | "delete">;
 
+/** TCP connections into sprites. */
+export type ProxyCalls = Pick<Proxies, "connect" | "resume">;
+/** The ports that sprites listen on. */
+export type PortCalls = Pick<PortWatches, "watch">;
+
 export interface ApiFeatures {
   sprites: Sprites;
   exec: Exec;
+  files: Files;
   jobs: JobCalls;
   checkpoints: CheckpointCalls;
+  proxies: ProxyCalls;
+  ports: PortCalls;
   organizations: Organizations;
   quotas: Quotas;
 }

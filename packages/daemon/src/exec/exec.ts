@@ -51,8 +51,8 @@ export interface ExecSession {
   readonly clients: number;
   /** Bytes received so far per stream. */
   readonly outputOffsets: { stdout: number; stderr: number };
-  /** Positions of the oldest byte kept and of the next one to come. */
-  readonly kept: { start: number; end: number };
+  /** What of the output can still be read. */
+  readonly kept: KeptLog;
   /** Bytes of input the command has taken: they are never needed again. */
   readonly inputTaken: number;
   /** Bytes of input held here or taken: where a client goes on after a lost connection. */
@@ -75,6 +75,14 @@ export interface ExecSession {
   screen(): Promise<{ position: number; data: Uint8Array } | undefined>;
   /** Sends a signal, name with or without `SIG`. Wakes the sprite. */
   signal(name: string): void;
+}
+
+export interface KeptLog {
+  /** Positions of the oldest byte kept and of the next one to come. */
+  start: number;
+  end: number;
+  /** Offsets of the oldest bytes kept. */
+  startOffsets: { stdout: number; stderr: number };
 }
 
 export interface LogQuery {
@@ -114,6 +122,11 @@ export interface Attachment {
   endInput(): void;
   /** This client's window. The terminal has the size of the client that was active last (EXEC-18). */
   resize(size: TerminalSize): void;
+  /**
+   * The client has every byte before `position` for good. Only connections wait for it: what was
+   * not confirmed is kept and holds the peer back (PROXY-5).
+   */
+  confirm(position: number): void;
   /** `lost`: the client vanished and may come back; for some seconds the log keeps (and the command waits for) what it has not read. */
   close(options?: { lost?: boolean }): void;
 }

@@ -9,11 +9,12 @@ import { ignore, type Logger, sleep } from "@sprited/base";
 import type { TerminalSize } from "@sprited/protocol/guest";
 import type { SessionStream } from "../guest/index.ts";
 import type { Activities, ActivityKind, GuestLife, Hold } from "../sprite/index.ts";
-import type { AttachFrom, Attachment, ExecSession, LogPiece, LogQuery, SessionEnd, SessionOwner } from "./exec.ts";
+import type { AttachFrom, Attachment, ExecSession, KeptLog, LogPiece, LogQuery, SessionEnd, SessionOwner } from "./exec.ts";
 import { Follower } from "./follower.ts";
 import { InputQueue } from "./input-queue.ts";
 import { type SessionLog } from "./log/index.ts";
 import { queryLog } from "./log-query.ts";
+import { type Picture, ScreenKeeper } from "./screen-keeper.ts";
 import { TerminalWindows } from "./terminal-windows.ts";
 
 /** Between `TERM` and `KILL` for a session whose run-on time is over, ms. */
@@ -44,6 +45,8 @@ export interface SessionOptions {
   activities: Activities;
   /** Wakes the sprite; nothing waits for it. */
   wake(): void;
+  /** The terminal has another size. */
+  onResize(size: TerminalSize): void;
   /** Called once, at the end: records it. A job's end is shown only when this has resolved. */
   onEnd(end: SessionEnd): Promise<void>;
   logger: Logger;
@@ -56,6 +59,7 @@ export class Session implements ExecSession {
   readonly #input: InputQueue;
   readonly #follower: Follower;
   readonly #windows: TerminalWindows | undefined;
+  readonly #screen: ScreenKeeper | undefined;
   readonly #ended = Promise.withResolvers<SessionEnd>();
   #end: SessionEnd | undefined;
   #endedAtMs: number | undefined;
@@ -69,6 +73,7 @@ export class Session implements ExecSession {
     this.#options = options;
     this.#input = new InputQueue({ known: options.inputKnown });
     this.#windows = facts.size && new TerminalWindows(facts.size);
+    this.#screen = facts.size && new ScreenKeeper(log, facts.size);
     this.#lastOutputAtMs = facts.createdAtMs;
     this.#follower = new Follower({ id: facts.id, life, log, input: this.#input, logger, onOutput: () => this.#outputCame() });
     if (facts.owner === "job") this.#takeHold();
@@ -113,8 +118,9 @@ export class Session implements ExecSession {
   get outputOffsets(): { stdout: number; stderr: number } {
     return this.#options.log.offsets;
   }
-  get kept(): { start: number; end: number } {
-    return { start: this.#options.log.start, end: this.#options.log.end };
+  get kept(): KeptLog {
+    const { start, end, startOffsets } = this.#options.log;
+    return { start, end, startOffsets };
   }
   get inputTaken(): number {
     return this.#input.takenBytes;
@@ -143,8 +149,9 @@ export class Session implements ExecSession {
     );
   }
 
-  /** Begins the run-on time of a session that has no client (EXEC-11). */
-  withoutClient(): void {
+  /** The daemon was restarted: its clients are as good as vanished (EXEC-11, EXEC-17). */
+  clientsLost(): void {
+    if (this.owner !== "job") this.#options.log.read({ from: "start", holdsBack: true }).close({ keepMs: LOST_PLACE_MS });
     if (this.#clients === 0) this.#startRunOn();
   }
 
@@ -184,6 +191,9 @@ export class Session implements ExecSession {
       resize: (size) => {
         if (open) this.#resized(this.#windows?.resize(client, size));
       },
+      confirm: (position) => {
+        if (open) this.#options.log.confirm?.(position);
+      },
       close: ({ lost } = {}) => {
         if (!open) return;
         open = false;
@@ -201,8 +211,8 @@ export class Session implements ExecSession {
     return queryLog(this.#options.log, query);
   }
 
-  async screen(): Promise<{ position: number; data: Uint8Array } | undefined> {
-    return undefined;
+  async screen(): Promise<Picture | undefined> {
+    return await this.#screen?.picture();
   }
 
   signal(name: string): void {
@@ -214,11 +224,15 @@ export class Session implements ExecSession {
 
   #outputCame(): void {
     this.#lastOutputAtMs = Date.now();
+    this.#screen?.outputCame();
     if (this.#clients === 0) this.#options.activities.touch(this.spriteId);
   }
 
   #resized(size: TerminalSize | undefined): void {
-    if (size) this.#follower.resize(size);
+    if (!size) return;
+    this.#follower.resize(size);
+    this.#screen?.resize(size);
+    this.#options.onResize(size);
   }
 
   #wakeUnlessLinked(): void {
@@ -240,13 +254,14 @@ export class Session implements ExecSession {
     this.#runOn?.abort();
     this.#input.abandon();
     await log.close();
+    this.#endedAtMs = Date.now();
     const recorded = onEnd(end).catch((error: unknown) =>
       logger.error({ event: "exec.end", sessionId: this.id, err: error }, "a session's end could not be recorded"),
     );
     if (this.owner === "job") await recorded;
-    this.#endedAtMs = Date.now();
     this.#end = end;
     this.#releaseHold();
+    this.#screen?.dispose();
     this.#ended.resolve(end);
   }
 

@@ -1,24 +1,39 @@
-/** The exec feature: starts sessions, remembers those that run, forgets them in the guest when they have ended. */
-import { ignore, type Logger, sleep } from "@sprited/base";
+/**
+ * The exec feature: starts sessions, follows those that run, keeps those that ended, and finds
+ * them all again after a restart.
+ *
+ * Order of a session: record → started in the guest → … → log flushed → end recorded → forgotten
+ * in the guest. A daemon that dies in between finds at its next start what is missing.
+ */
+import fs from "node:fs/promises";
+import path from "node:path";
+import { every, ignore, type Logger, sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { SessionStart } from "@sprited/protocol/guest";
 import { VmmError } from "@sprited/vmm";
 import { GuestError, type GuestLink } from "../guest/index.ts";
 import type { Activities, GuestLife } from "../sprite/index.ts";
+import type { SessionRecord, SessionRecords } from "../store/index.ts";
+import { EndedSession } from "./ended-session.ts";
 import type { Exec, ExecRequest, ExecSession, ExecWork, SessionEnd } from "./exec.ts";
-import { MemoryLog } from "./log/index.ts";
+import { FileLog, MemoryLog, type SessionLog } from "./log/index.ts";
+import { expiredSessions, type RetentionLimits } from "./retention.ts";
 import { Session, type SessionFacts } from "./session.ts";
+import { factsOf, startOf } from "./session-facts.ts";
+import { reclaimLogs } from "./reclaim-logs.ts";
+import { Turns } from "./turns.ts";
 
 /** Sessions that may run in one sprite at once. */
 const SESSIONS_PER_SPRITE_MAX = 1_000;
-/** Ended sessions that can still be found, of all sprites. */
-const ENDED_SESSIONS_MAX = 32;
 /** An accepted command's first answer, ms; the sprite is awake by then. */
 const START_TIMEOUT_MS = 30_000;
 /** How long after a broken link a VM's end is still taken as its cause, ms. */
 const GONE_WITHIN_MS = 500;
-/** How long a non-terminal command found after a restart runs on without a client, ms (EXEC-7). */
-const RUN_AFTER_DISCONNECT_MS = 10_000;
+/** Logs flushed at the same time: a burst of ends must not fill the disk's queue. */
+const FLUSHES_MAX = 4;
+/** How often what retention does not keep is removed, and how often ages are looked at, ms. */
+const RETENTION_EVERY_MS = 5_000;
+const AGES_EVERY_MS = 3_600_000;
 
 /** What exec needs of the sprite hub. */
 export interface ExecSprites {
@@ -27,19 +42,42 @@ export interface ExecSprites {
   /** The sprite's life, after waking it if need be. */
   wakeLife(spriteId: string, options?: { signal?: AbortSignal | undefined }): Promise<GuestLife>;
   readonly activities: Activities;
+  subscribe(listener: (sprite: { id: string }, change: "changed" | "deleted") => void): () => void;
+}
+
+export interface ExecSettings {
+  /** Directory with the logs, one directory per sprite. */
+  logDirectory: string;
+  /** Bound of one session's log, bytes. */
+  logBytesMax: number;
+  retention: RetentionLimits;
 }
 
 export class Sessions implements Exec {
   readonly #sprites: ExecSprites;
+  readonly #records: SessionRecords;
+  readonly #settings: ExecSettings;
   readonly #logger: Logger;
+  /** Sessions that run, or whose end is being recorded. */
   readonly #bySprite = new Map<string, Map<string, Session>>();
-  /** The last sessions that ended, oldest first: found by id, no longer listed. */
-  #ended: { spriteId: string; session: Session }[] = [];
+  readonly #flushes = new Turns(FLUSHES_MAX);
+  /** Sprites in which a session ended since retention was last looked at. */
+  readonly #endedIn = new Set<string>();
+  readonly #timers = new DisposableStack();
   #lastId = 0;
 
-  constructor(options: { sprites: ExecSprites; logger: Logger }) {
+  constructor(options: { sprites: ExecSprites; records: SessionRecords; settings: ExecSettings; logger: Logger }) {
     this.#sprites = options.sprites;
+    this.#records = options.records;
+    this.#settings = options.settings;
     this.#logger = options.logger;
+    this.#timers.defer(
+      this.#sprites.subscribe((sprite, change) => {
+        if (change === "deleted") this.#spriteDeleted(sprite.id);
+      }),
+    );
+    this.#timers.use(every(RETENTION_EVERY_MS, () => this.#retain([...this.#endedIn])));
+    this.#timers.use(every(AGES_EVERY_MS, () => this.#retain(new Set(this.#records.keys().map(({ spriteId }) => spriteId)))));
   }
 
   async start(
@@ -49,135 +87,76 @@ export class Sessions implements Exec {
     options: { signal?: AbortSignal } = {},
   ): Promise<ExecSession> {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
-    if (this.#of(spriteId).size >= SESSIONS_PER_SPRITE_MAX) {
+    if ((this.#bySprite.get(spriteId)?.size ?? 0) >= SESSIONS_PER_SPRITE_MAX) {
       throw new ApiError("busy", `${SESSIONS_PER_SPRITE_MAX} commands are running in this sprite already`);
     }
-    const facts = this.#factsOf(spriteId, request);
-    const link = await this.#wakeLink(spriteId, options.signal);
-    const stream = await link.guest.startSession(facts.id, startOf(request.work), { signal: options.signal, timeoutMs: START_TIMEOUT_MS });
-    const session = this.#add(facts, link.life, { inputKnown: true });
-    session.follow(stream);
-    return session;
-  }
-
-  /**
-   * A link to an awake sprite. A VM that turns out to be dying is woken once more: nothing was
-   * asked of it yet, so nothing can run twice (EXEC-9).
-   */
-  async #wakeLink(spriteId: string, signal: AbortSignal | undefined): Promise<{ life: GuestLife; guest: GuestLink }> {
-    const first = await this.#sprites.wakeLife(spriteId, { signal });
+    const { life, guest } = await this.#wakeLink(spriteId, options.signal);
+    const facts = factsOf(spriteId, request, { id: request.id ?? this.#newId(), nowMs: Date.now() });
+    const log = isKept(facts) ? new FileLog(this.#logOptions(facts)) : new MemoryLog();
+    const session = this.#add(facts, { life, log, inputKnown: true });
+    if (isKept(facts)) this.#records.insert(recordOf(facts, life.id));
     try {
-      return { life: first, guest: await first.link({ signal }) };
+      const stream = await guest.startSession(facts.id, startOf(request.work), { signal: options.signal, timeoutMs: START_TIMEOUT_MS });
+      session.follow(stream);
+      return session;
     } catch (error) {
-      if (!(error instanceof VmmError || error instanceof GuestError) || !(await isGone(first))) throw error;
+      // It may have begun: it is ended for good, never started again (EXEC-9).
+      await this.forget(spriteId, facts.id);
+      this.#forgetInGuest(life, facts.id);
+      throw error;
     }
-    const second = await this.#sprites.wakeLife(spriteId, { signal });
-    return { life: second, guest: await second.link({ signal }) };
   }
 
   find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
-    const running = this.#of(spriteId).get(sessionId);
-    return running ?? this.#ended.find((one) => one.spriteId === spriteId && one.session.id === sessionId)?.session;
+    const running = this.#bySprite.get(spriteId)?.get(sessionId);
+    if (running) return running;
+    const record = this.#records.find(spriteId, sessionId);
+    return record && this.#endedSession(record);
   }
 
-  list(organizationId: string, spriteName: string): ExecSession[] {
-    return [...this.#of(this.#sprites.idOf(organizationId, spriteName)).values()].filter((one) => one.owner === "session");
+  list(organizationId: string, spriteName: string, options: { ended?: boolean } = {}): ExecSession[] {
+    const spriteId = this.#sprites.idOf(organizationId, spriteName);
+    const live = [...(this.#bySprite.get(spriteId)?.values() ?? [])].filter((one) => one.owner === "session");
+    if (!options.ended) return live.filter((one) => !one.end);
+    const ended = this.#records.listEnded(spriteId).filter(({ id }) => !live.some((one) => one.id === id));
+    return [...ended.flatMap((record) => this.#endedSession(record) ?? []), ...live].sort((a, b) => a.createdAtMs - b.createdAtMs);
   }
 
   async forget(spriteId: string, sessionId: string): Promise<void> {
-    this.#ended = this.#ended.filter((one) => one.spriteId !== spriteId || one.session.id !== sessionId);
+    const session = this.#bySprite.get(spriteId)?.get(sessionId);
+    this.#records.delete(spriteId, sessionId);
+    this.#remove(spriteId, sessionId);
+    if (session) await session.abandon();
+    await fs.rm(this.#directory(spriteId, sessionId), { recursive: true, force: true });
   }
 
-  /** Finds the sessions of a VM that outlived a daemon (EXEC-11). */
-  async adopt(spriteId: string, life: GuestLife): Promise<void> {
-    const link = await life.link();
-    for (const found of await link.listSessions()) {
-      const facts: SessionFacts = {
-        id: found.id,
-        spriteId,
-        owner: "session",
-        command: found.argv.join(" "),
-        argv: found.argv,
-        workdir: "",
-        size: found.tty ? { cols: 80, rows: 24 } : undefined,
-        createdAtMs: found.started_at_ms,
-        runAfterDisconnectMs: found.tty ? undefined : RUN_AFTER_DISCONNECT_MS,
-      };
-      const session = this.#add(facts, life, { inputKnown: false });
-      session.follow(undefined);
-      session.withoutClient();
+  /**
+   * Settles what an earlier daemon left (EXEC-11): sessions whose life goes on are followed again,
+   * the others are lost; logs that no record names are removed. `lives`: those that go on, by sprite.
+   */
+  async recover(lives: ReadonlyMap<string, GuestLife>, spriteIds: ReadonlySet<string>): Promise<void> {
+    for (const spriteId of new Set(this.#records.keys().map((key) => key.spriteId))) {
+      if (!spriteIds.has(spriteId)) this.#records.deleteOfSprite(spriteId);
     }
+    await reclaimLogs(this.#settings.logDirectory, this.#records.keys(), this.#logger);
+    for (const record of this.#records.loadRunning()) {
+      const { end: _, lifeId, ...facts } = record;
+      const log = await FileLog.reopen(this.#logOptions(record));
+      const life = lives.get(record.spriteId);
+      if (life?.id === lifeId) {
+        const session = this.#add(facts, { life, log, inputKnown: false });
+        session.follow(undefined);
+        session.clientsLost();
+      } else this.#recordEnd(facts, log, { end: LOST_MEANWHILE, endedAtMs: Date.now(), lastOutputAtMs: record.createdAtMs, inputTaken: 0 });
+    }
+    for (const [spriteId, life] of lives) void this.#tidyGuest(spriteId, life).catch(ignore("done again at the next start"));
+    this.#retain(spriteIds);
   }
 
-  #factsOf(spriteId: string, request: ExecRequest): SessionFacts {
-    const { work } = request;
-    const isCommand = work.kind === "command";
-    return {
-      id: request.id ?? this.#newId(),
-      spriteId,
-      owner: request.owner ?? "session",
-      command: isCommand ? work.argv.join(" ") : `connect ${work.host}:${work.port}`,
-      argv: isCommand ? work.argv : [],
-      workdir: (isCommand && work.dir) || "",
-      size: isCommand ? work.tty : undefined,
-      createdAtMs: Date.now(),
-      runAfterDisconnectMs: request.runAfterDisconnectMs,
-    };
+  /** Lets go of every session; commands run on in their guests. */
+  async close(): Promise<void> {
+    this.#timers.dispose();
+    for (const sessions of this.#bySprite.values()) for (const session of sessions.values()) session.detach();
+    await this.#flushes.idle();
   }
-
-  #add(facts: SessionFacts, life: GuestLife, options: { inputKnown: boolean }): Session {
-    const { id, spriteId } = facts;
-    const sessions = this.#of(spriteId);
-    const session: Session = new Session({
-      facts,
-      life,
-      log: new MemoryLog(),
-      inputKnown: options.inputKnown,
-      activities: this.#sprites.activities,
-      wake: () => void this.#sprites.wakeLife(spriteId).catch(ignore("the client's next request says why")),
-      onEnd: async (end) => {
-        sessions.delete(id);
-        if (sessions.size === 0) this.#bySprite.delete(spriteId);
-        this.#ended = [...this.#ended, { spriteId, session }].slice(-ENDED_SESSIONS_MAX);
-        this.#forget(life, id, end);
-      },
-      logger: this.#logger,
-    });
-    sessions.set(id, session);
-    this.#bySprite.set(spriteId, sessions);
-    return session;
-  }
-
-  /** The agent keeps an ended session until told; a life that ended has nothing to forget. */
-  #forget(life: GuestLife, sessionId: string, end: SessionEnd): void {
-    if (end.kind === "lost" && LIFE_ENDS.has(end.code)) return;
-    void life
-      .link()
-      .then((link) => link.deleteSession(sessionId))
-      .catch(ignore("the VM ended, and the session with it"));
-  }
-
-  #of(spriteId: string): Map<string, Session> {
-    return this.#bySprite.get(spriteId) ?? new Map<string, Session>();
-  }
-
-  /** Decimal, unique over daemon restarts as long as the clock does not run backwards past one. */
-  #newId(): string {
-    this.#lastId = Math.max(this.#lastId + 1, Date.now() * 1000);
-    return String(this.#lastId);
-  }
-}
-
-const LIFE_ENDS: ReadonlySet<string> = new Set(["vm_lost", "sprite_stopped", "sprite_restored", "sprite_deleted"]);
-
-/** What the agent is asked to start. */
-export function startOf(work: ExecWork): SessionStart {
-  if (work.kind === "connection") return { connect: { host: work.host, port: work.port } };
-  return { argv: work.argv, env: work.env, dir: work.dir ?? null, tty: work.tty ?? null, stdin: work.stdin };
-}
-
-/** Whether the life is over, or ends within a moment: its link breaks before its process is reaped. */
-async function isGone(life: GuestLife): Promise<boolean> {
-  return await Promise.race([life.ended.then(() => true), sleep(GONE_WITHIN_MS).then(() => false)]);
-}

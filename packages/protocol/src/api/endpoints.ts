@@ -7,11 +7,22 @@ import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
 import { jobEndpoints } from "./jobs.ts";
 import { organizationEndpoints } from "./organizations.ts";
+import { portEndpoints } from "./ports.ts";
 import { spriteEndpoints } from "./sprites.ts";
 import { systemEndpoints } from "./system.ts";
 import { tokenEndpoints } from "./tokens.ts";
 
-export const ENDPOINTS = { ...systemEndpoints, ...spriteEndpoints, ...checkpointEndpoints, ...execEndpoints, ...jobEndpoints, ...fileEndpoints, ...organizationEndpoints, ...tokenEndpoints };
+export const ENDPOINTS = {
+  ...systemEndpoints,
+  ...spriteEndpoints,
+  ...checkpointEndpoints,
+  ...execEndpoints,
+  ...jobEndpoints,
+  ...portEndpoints,
+  ...fileEndpoints,
+  ...organizationEndpoints,
+  ...tokenEndpoints,
+};
 
 export type Endpoints = typeof ENDPOINTS;
 export type EndpointName = keyof Endpoints;
@@ -29,6 +40,4 @@ export type EndpointNameOf<Kind extends "json" | "stream" | "websocket"> = {
 export const NOT_AVAILABLE_YET: readonly { prefix: string; what: string }[] = [
   { prefix: "services", what: "services" },
   { prefix: "policy", what: "policies" },
-  { prefix: "proxy", what: "the TCP proxy" },
-  { prefix: "ports", what: "watching ports" },
 ];

@@ -98,6 +98,8 @@ export const guestSession = z.object({
   started_at_ms: z.number(),
   stdout_bytes: z.int(),
   stderr_bytes: z.int(),
+  /** Offsets from which on output is kept; left out by agents of before. */
+  kept_from: sessionResume.optional(),
   exit: sessionExit.nullable(),
 });
 export const guestSessions = z.object({ sessions: z.array(guestSession).max(10_000) });

@@ -24,4 +24,13 @@ export {
   type HttpExecFrame,
   HttpExecFrameError,
 } from "./http-exec-frames.ts";
+export { encodePortEvent, encodePortList, type PortEvent, portEventOf } from "./port-messages.ts";
+export {
+  decodeProxyAnswer,
+  decodeProxyRequest,
+  decodeProxyText,
+  type ProxyAnswer,
+  type ProxyRequest,
+  type ProxyText,
+} from "./proxy-messages.ts";
 export { encodeNdjsonLine, NDJSON_LINE_BYTES_MAX, NdjsonDecoder, NdjsonError } from "./ndjson.ts";

@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { ignore, withDeadline } from "@sprited/base";
-import { API_LIMITS, ENDPOINTS, matchRoute, queryFromUrl, validateQuery } from "@sprited/protocol/api";
+import { API_LIMITS, type Endpoint, ENDPOINTS, matchRoute, queryFromUrl, validateQuery } from "@sprited/protocol/api";
 import { ApiError } from "@sprited/protocol/errors";
 import { CloseCode } from "@sprited/protocol/stream";
 import { type WebSocket, WebSocketServer } from "ws";
@@ -23,6 +23,8 @@ import { offersControl, serveControl } from "./control.ts";
 import { cutOffAfter } from "./cut-off.ts";
 import { serveExecSocket } from "./exec-socket.ts";
 import { PendingSocket } from "./pending-socket.ts";
+import { servePortWatch } from "./port-watch-socket.ts";
+import { serveProxySocket } from "./proxy-socket.ts";
 
 /** A session with the client's hold on it, and what the client is told of it. */
 interface Opened {
@@ -65,6 +67,8 @@ export class Upgrades {
       else if (route.kind === "control") {
         pending.refuse({ status: 404, headers: commonHeaders(facts.requestId), body: "" });
         status = 404;
+      } else if (route.kind === "endpoint" && (route.name === "proxySocket" || route.name === "watchPortsSocket")) {
+        await this.#ports(request, pending, { name: route.name, endpoint: route.endpoint, params: route.params }, facts);
       } else {
         opened = await this.#open(request, url, facts, pending.gone);
         this.#serve(request, pending, opened, facts);
@@ -101,6 +105,37 @@ export class Upgrades {
     requireHandshake(request);
     this.#upgrade(request, pending, facts, (socket) => {
       void serveControl({ socket, context, caller, spriteName, logger: context.logger });
+    });
+  }
+
+  /** Wakes the sprite and opens a TCP connection into it, or a watch of its ports. Throws `ApiError`. */
+  async #ports(
+    request: IncomingMessage,
+    pending: PendingSocket,
+    route: { name: "proxySocket" | "watchPortsSocket"; endpoint: Endpoint; params: Record<string, string> },
+    facts: RequestFacts,
+  ): Promise<void> {
+    const context = this.#context;
+    requireReady(context);
+    const spriteName = route.params["name"] ?? "";
+    facts.endpoint = route.name;
+    facts.sprite = spriteName;
+    const caller = authorize(context.features.organizations, request.headers.authorization, route.endpoint, route.params);
+    facts.organization = caller.organizationSlug;
+    facts.tokenId = caller.tokenId;
+    requireHandshake(request);
+    const { id: spriteId } = await withDeadline(
+      "waking the sprite",
+      { timeoutMs: context.timings.execStartMs, signal: pending.gone },
+      async (signal) => await context.features.sprites.wake(caller.organizationId, spriteName, { signal }),
+    );
+    const logger = context.logger;
+    this.#upgrade(request, pending, facts, (socket) => {
+      if (route.name === "watchPortsSocket") servePortWatch({ socket, context, spriteId, logger });
+      else
+        void serveProxySocket({ socket, context, caller, spriteName, logger }).then((end) =>
+          logger.info({ event: "proxy.socket", requestId: facts.requestId, sprite: facts.sprite, ...end }, "proxy socket ended"),
+        );
     });
   }
 

@@ -234,6 +234,7 @@ export class MemorySession implements ExecSession {
       resize: (size) => {
         this.sizes.push(size);
       },
+      confirm: () => {},
       close: ({ lost } = {}) => {
         if (!open) return;
         open = false;

@@ -45,7 +45,16 @@ export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed
   const exec = new MemoryExec(sprites);
   const records = jobRecords(database);
   const jobs = new Jobs({ records, sprites, exec, settings: { ...JOB_SETTINGS, ...options.jobs }, nowMs: Date.now, logger });
-  const features: ApiFeatures = { sprites, exec, jobs, organizations, quotas: new Quotas(database), checkpoints: unusedFeature("checkpoints") };
+  const features: ApiFeatures = {
+    sprites,
+    exec,
+    jobs,
+    organizations,
+    quotas: new Quotas(database),
+    checkpoints: unusedFeature("checkpoints"),
+    proxies: unusedFeature("proxies"),
+    ports: unusedFeature("ports"),
+  };
   const server = await startApiServer({
     listen: { host: "127.0.0.1", port: 0 },
     features,

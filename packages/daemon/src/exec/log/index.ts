@@ -1,3 +1,5 @@
+export { ConnectionLog } from "./connection-log.ts";
+export { FileLog, type FileLogOptions } from "./file-log.ts";
 export { MEMORY_LOG_BYTES_MAX, MemoryLog } from "./memory-log.ts";
 export {
   type LogReader,
@@ -10,3 +12,4 @@ export {
   type SessionLog,
   type StreamName,
 } from "./session-log.ts";
+export { StoredLog } from "./stored-log.ts";

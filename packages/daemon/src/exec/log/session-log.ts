@@ -49,6 +49,8 @@ export interface ReadOptions {
 export interface ReadableLog {
   /** Bytes received so far per stream: where a new link goes on. */
   readonly offsets: Offsets;
+  /** Offsets of the oldest bytes kept. */
+  readonly startOffsets: Offsets;
   /** Position of the oldest byte kept. */
   readonly start: number;
   /** Position of the next byte that readers will see. */
@@ -67,6 +69,12 @@ export interface SessionLog extends ReadableLog {
   room(): Promise<void>;
   /** Called whenever `safe` has grown. */
   onSafe(listener: () => void): void;
+  /** Every byte before this position is the client's for good; left out where nothing waits for that. */
+  confirm?(position: number): void;
   /** No more output will come: resolves when readers can see all of it. */
   close(): Promise<void>;
+  /** Puts a closed log on the disk, as far as it has one. */
+  flush(): Promise<void>;
+  /** Its content is not needed any more. */
+  discard(): Promise<void>;
 }

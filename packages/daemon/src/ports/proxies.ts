@@ -1,0 +1,74 @@
+/**
+ * TCP connections into sprites (PROXY-1..8): sessions of a kind of their own, found again by their
+ * id when their client lost its WebSocket.
+ */
+import { ApiError } from "@sprited/protocol/errors";
+import type { ConnectFailure } from "@sprited/protocol/guest";
+import type { Exec, ExecSession } from "../exec/index.ts";
+import { connectFailureOf, GuestError } from "../guest/index.ts";
+
+/** How long a connection waits for a client that may come back, ms (PROXY-6). */
+const KEPT_MS = 60 * 60_000;
+/** How long what a client sent last may take to reach the peer after the client has gone, ms (PROXY-4). */
+const FLUSH_MS = 10_000;
+
+/** What people read of a failed connection. */
+const REASONS: Record<ConnectFailure, string> = {
+  refused: "connection refused: nothing listens there",
+  timeout: "the address did not answer in time",
+  no_route: "the address cannot be reached from the sprite",
+  unknown_host: "the sprite does not know that host",
+  forbidden: "the sprite's network does not allow it",
+  failed: "the connection could not be made",
+};
+
+export interface ProxyTarget {
+  host: string;
+  port: number;
+}
+
+export interface ProxyRequestOptions {
+  /** Whether it outlives its client. */
+  resumable: boolean;
+  signal?: AbortSignal;
+}
+
+export class Proxies {
+  readonly #exec: Exec;
+
+  constructor(options: { exec: Exec }) {
+    this.#exec = options.exec;
+  }
+
+  /** Connects from inside the sprite. Throws `ApiError`; `target_unreachable` says why in its message. */
+  async connect(organizationId: string, spriteName: string, target: ProxyTarget, options: ProxyRequestOptions): Promise<ExecSession> {
+    try {
+      return await this.#exec.start(
+        organizationId,
+        spriteName,
+        {
+          work: { kind: "connection", host: target.host, port: target.port },
+          runAfterDisconnectMs: options.resumable ? KEPT_MS : FLUSH_MS,
+          owner: "proxy",
+        },
+        options.signal ? { signal: options.signal } : {},
+      );
+    } catch (error) {
+      const refused = guestErrorIn(error);
+      if (refused?.code !== "guest_unreachable") throw error;
+      throw new ApiError("target_unreachable", REASONS[connectFailureOf(refused)], { cause: error });
+    }
+  }
+
+  /** A connection whose client comes back. Throws `ApiError` `session_not_found`. */
+  resume(organizationId: string, spriteName: string, sessionId: string): ExecSession {
+    const session = this.#exec.find(organizationId, spriteName, sessionId);
+    if (session?.owner === "proxy") return session;
+    throw new ApiError("session_not_found", "the connection is not known any more");
+  }
+}
+
+function guestErrorIn(error: unknown): GuestError | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) if (at instanceof GuestError) return at;
+  return undefined;
+}
