@@ -1,5 +1,5 @@
 /** Checkpoints with the official client, unmodified. */
-import type { Sprite } from "@fly/sprites";
+import type { Sprite, StreamMessage } from "@fly/sprites";
 import { waitFor } from "@sprited/base";
 import { describe, expect, test } from "vitest";
 import { ask } from "../kit/http.ts";
@@ -15,9 +15,9 @@ interface Line {
 }
 
 /** Reads a progress stream to its end and checks its form. */
-async function readLines(response: { processAll(handler: (message: never) => void): Promise<void> }): Promise<Line[]> {
+async function readLines(response: { processAll(handler: (message: StreamMessage) => void): Promise<void> }): Promise<Line[]> {
   const lines: Line[] = [];
-  await response.processAll((message) => void lines.push(message as Line));
+  await response.processAll((message) => void lines.push(message as unknown as Line));
   expect(lines.length).toBeGreaterThan(0);
   for (const line of lines) expect(Date.parse(line.time)).toBeGreaterThan(0);
   expect(lines.slice(0, -1).every(({ type }) => type === "info")).toBe(true);

@@ -55,6 +55,13 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
       entry("attach [id]", "go back to a session that was left", () => import("./attach.ts")),
     ],
   ],
+  [
+    "Save and copy",
+    [
+      entry("checkpoint, checkpoints create|list|…", "save points of a sprite", () => import("./checkpoint.ts")),
+      entry("restore <id>", "go back to a save point, or --undo", () => import("./restore.ts")),
+    ],
+  ],
   ["Files and ports", []],
   [
     "Account and tools",
