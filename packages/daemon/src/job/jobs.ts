@@ -77,7 +77,8 @@ export class Jobs {
     for (const job of records.open()) {
       const session = this.#session(job);
       if (session) this.#follow(runs(job, session.createdAtMs), session, this.#opened(job.id, Promise.resolve()));
-      else if (job.state === "starting") records.update(lost(job, "the server stopped before the command was started; it did not run", nowMs()));
+      else if (job.state === "starting")
+        records.update(lost(job, "the server stopped before the command was started; it did not run", nowMs()));
       else records.update(lost(job, this.#spriteIs(job) ? "its session is gone" : "the sprite was deleted", nowMs()));
     }
     for (const spriteId of records.spriteIds()) for (const job of records.ofSprite(spriteId)) this.#purgeOrphan(job);
@@ -104,7 +105,8 @@ export class Jobs {
     const open = this.#opened(job.id, begun.then(ignore("over"), ignore("over")));
     const failure = await this.#startOutcome(begun, job, open);
     if (failure) throw failure;
-    return { job: this.#live(records.find(spriteId, job.id) ?? job), created: true };
+    // As it was when it began, also when it has ended since: the answer to a start says `running`.
+    return { job: runs(job, records.find(spriteId, job.id)?.startedAtMs ?? job.createdAtMs), created: true };
   }
 
   /** Throws `sprite_not_found`, `job_not_found`. */

@@ -14,6 +14,7 @@ export function pageMark({ createdAtMs, id }: PageMark): string {
 export function readPageMark(token: string | undefined): PageMark | undefined {
   if (token === undefined) return undefined;
   const match = /^([0-9]{1,15})\.([0-9]{1,20})$/.exec(Buffer.from(token, "base64url").toString("latin1"));
-  if (!match) throw new ApiError("query_invalid", "continuation_token is not one of this list", { details: { field: "continuation_token" } });
+  if (!match)
+    throw new ApiError("query_invalid", "continuation_token is not one of this list", { details: { field: "continuation_token" } });
   return { createdAtMs: Number(match[1]), id: match[2] ?? "" };
 }

@@ -71,7 +71,13 @@ function post({ url, jobId, body, secret, atMs, allowPrivate }: Attempt, signal:
   if (secret !== undefined) headers["x-sprited-signature"] = signatureOf(body, secret, atMs);
   const { request } = url.protocol === "https:" ? https : http;
   return new Promise((resolve, reject) => {
-    const options: http.RequestOptions = { method: "POST", headers, signal, agent: false, ...(allowPrivate ? {} : { lookup: publicLookup }) };
+    const options: http.RequestOptions = {
+      method: "POST",
+      headers,
+      signal,
+      agent: false,
+      ...(allowPrivate ? {} : { lookup: publicLookup }),
+    };
     const sent = request(url, options, (response) => {
       resolve(response.statusCode ?? 0);
       response.destroy();

@@ -47,8 +47,11 @@ export interface JobRecord {
 export type JobRecords = ReturnType<typeof jobRecords>;
 
 export function jobRecords(database: Database) {
+  return { ...changes(database), ...single(database), ...lists(database) };
+}
+
+function changes(database: Database) {
   const { query } = database;
-  const columns = query.selectFrom("jobs").selectAll();
   return {
     insert(job: JobRecord, stdin: Uint8Array | undefined): void {
       database.run(query.insertInto("jobs").values({ ...toRow(job), stdin: stdin ?? null }));
@@ -60,11 +63,18 @@ export function jobRecords(database: Database) {
     inputTaken(id: string): void {
       database.run(query.updateTable("jobs").set({ stdin: null }).where("id", "=", id));
     },
-    input(id: string): Uint8Array | undefined {
-      return database.first(query.selectFrom("jobs").select("stdin").where("id", "=", id))?.stdin ?? undefined;
-    },
     delete(id: string): void {
       database.run(query.deleteFrom("jobs").where("id", "=", id));
+    },
+  };
+}
+
+function single(database: Database) {
+  const { query } = database;
+  const columns = query.selectFrom("jobs").selectAll();
+  return {
+    input(id: string): Uint8Array | undefined {
+      return database.first(query.selectFrom("jobs").select("stdin").where("id", "=", id))?.stdin ?? undefined;
     },
     find(spriteId: string, id: string): JobRecord | undefined {
       const row = database.first(columns.where("id", "=", id).where("sprite_id", "=", spriteId));
@@ -74,6 +84,13 @@ export function jobRecords(database: Database) {
       const row = database.first(columns.where("sprite_id", "=", spriteId).where("idempotency_key", "=", idempotencyKey));
       return row && fromRow(row);
     },
+  };
+}
+
+function lists(database: Database) {
+  const { query } = database;
+  const columns = query.selectFrom("jobs").selectAll();
+  return {
     /** Jobs that have not ended, of all sprites or of one. */
     open(spriteId?: string): JobRecord[] {
       const open = columns.where("state", "in", OPEN_STATES);
