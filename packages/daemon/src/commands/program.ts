@@ -108,10 +108,12 @@ function addSettings(program: Command, ports: ProgramPorts): void {
   program
     .command("doctor")
     .description("check this host; exits with 4 when something blocks")
+    .option("--images", "also read every base image in full, some ten seconds each")
     .option("--json", "for scripts")
     .action(async (options) => {
       const loaded = load(ports);
-      ports.finish(await doctor(loaded.config, { json: options.json === true, out: ports.out }));
+      const how = { json: options.json === true, readImages: options.images === true, out: ports.out };
+      ports.finish(await doctor(loaded.config, how));
     });
   const config = program.command("config").description("settings");
   config

@@ -21,6 +21,8 @@ export interface HostReport {
   systemDigest: string | undefined;
   /** Built base images. */
   images: readonly string[];
+  /** Every built image read in full; undefined when that was not asked for. */
+  imageVerdicts: readonly { name: string; digest: string; damage: string | undefined }[] | undefined;
   /** Image of new sprites. */
   defaultImage: string;
   /** undefined before the set-up. */
@@ -145,6 +147,13 @@ const images: Judge = ({ images: built, defaultImage }) =>
         `npx sprited image build ${defaultImage}`,
       );
 
+const imageContents: Judge = ({ imageVerdicts }) =>
+  (imageVerdicts ?? []).map(({ name, digest, damage }) => {
+    const [id, title] = [`image:${digest.slice(0, 12)}`, `image ${name}`];
+    if (damage === undefined) return ok(id, title, `${digest.slice(0, 12)}, every byte as it was built`);
+    return fail(id, title, `${digest.slice(0, 12)}: ${damage}`, `npx sprited image build ${name}`);
+  });
+
 const pool: Judge = ({ pool: found }) => {
   if (!found) return fail("pool", "disk pool", "not made", RUN_START);
   return found.cloneKind === "reflink"
@@ -210,6 +219,7 @@ const JUDGES: readonly Judge[] = [
   accelerator,
   system,
   images,
+  imageContents,
   pool,
   space,
   memory,

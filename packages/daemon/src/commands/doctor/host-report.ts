@@ -3,7 +3,16 @@ import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { ignore, silentLogger } from "@sprited/base";
-import { findQemu, homeLayout, loadSystem, openDiskPool, openImageStore } from "@sprited/disk";
+import {
+  findQemu,
+  homeLayout,
+  type ImageRecord,
+  type ImageVerdict,
+  loadSystem,
+  openDiskPool,
+  openImageStore,
+  verifyImage,
+} from "@sprited/disk";
 import { ApiClient } from "@sprited/protocol/client";
 import { inspectNetwork, networkSupport, readNetworkFacts } from "@sprited/vmm";
 import { z } from "zod";
@@ -24,15 +33,15 @@ const HEALTH_TIMEOUT_MS = 3_000;
 /** What is read of the accelerator's cached verdict. */
 const verdictSchema = z.object({ kind: z.string(), reason: z.string() });
 
-/** Gathers everything the doctor judges. */
-export async function inspectHost(config: Config): Promise<HostReport> {
+/** Gathers everything the doctor judges. `readImages`: every image is read in full, which takes some ten seconds each. */
+export async function inspectHost(config: Config, options: { readImages: boolean }): Promise<HostReport> {
   const layout = homeLayout(config.home);
   const packages = inspectPackages();
   const daemon = existsSync(layout.lockPath) ? holderOf(layout.lockPath) : undefined;
   const system = await loadSystem(layout).catch(ignore("reported as not built"));
   const [qemu, disks, port, network, freeBytes] = await Promise.all([
     findQemu(layout).catch(ignore("reported as not found")),
-    inspectDisks(config),
+    inspectDisks(config, options),
     inspectPort(config),
     inspectNetworkOf(config),
     freeBytesAt(config.home),
@@ -50,6 +59,7 @@ export async function inspectHost(config: Config): Promise<HostReport> {
     accelerator: await findAccelerator(config, path.join(layout.runtime, "accelerator.json")),
     systemDigest: system?.digest,
     images: disks.images,
+    imageVerdicts: disks.verdicts,
     defaultImage: config.sprite.image,
     pool: disks.pool,
     freeBytes,
@@ -93,7 +103,10 @@ function holderOf(lockPath: string): { pid: number; url: string | undefined } | 
   }
 }
 
-async function inspectDisks(config: Config): Promise<{ pool: HostReport["pool"]; images: string[] }> {
+async function inspectDisks(
+  config: Config,
+  options: { readImages: boolean },
+): Promise<{ pool: HostReport["pool"]; images: string[]; verdicts?: HostReport["imageVerdicts"] }> {
   const layout = homeLayout(config.home);
   // Opening makes a pool; the doctor only looks at one that is there.
   if (!existsSync(layout.pool)) return { pool: undefined, images: [] };
@@ -109,7 +122,15 @@ async function inspectDisks(config: Config): Promise<{ pool: HostReport["pool"];
   const { mirror, securityMirror } = config.disk;
   const store = openImageStore({ layout, pool, definitions: IMAGE_DEFINITIONS, mirror, securityMirror, isRoot, logger: silentLogger });
   const images = (await store.list().catch(ignore("reported as not built"))) ?? [];
-  return { pool, images: [...new Set(images.map((image) => image.name))] };
+  const verdicts = options.readImages ? await readInTurn(images) : undefined;
+  return { pool, images: [...new Set(images.map((image) => image.name))], verdicts };
+}
+
+/** One after another: reading an image takes all that a disk gives. */
+async function readInTurn(images: readonly ImageRecord[]): Promise<ImageVerdict[]> {
+  const verdicts: ImageVerdict[] = [];
+  for (const image of images) verdicts.push(await verifyImage(image));
+  return verdicts;
 }
 
 async function inspectPort(config: Config): Promise<HostReport["port"]> {

@@ -5,8 +5,11 @@ import { blocks, type Check, judge } from "./checks.ts";
 import { inspectHost } from "./host-report.ts";
 
 /** `sprited doctor`: looks, judges, prints. Resolves with the exit code. */
-export async function doctor(config: Config, options: { json: boolean; out: (text: string) => void }): Promise<number> {
-  const checks = judge(await inspectHost(config));
+export async function doctor(
+  config: Config,
+  options: { json: boolean; readImages: boolean; out: (text: string) => void },
+): Promise<number> {
+  const checks = judge(await inspectHost(config, options));
   const blocked = blocks(checks);
   options.out(
     options.json ? `${JSON.stringify({ ok: !blocked, home: config.home, checks }, undefined, 2)}\n` : `${renderChecks(checks)}\n`,
