@@ -22,6 +22,7 @@ import { requireSession } from "../handlers/sessions.ts";
 import { offersControl, serveControl } from "./control.ts";
 import { cutOffAfter } from "./cut-off.ts";
 import { serveExecSocket } from "./exec-socket.ts";
+import { serveFileWatch } from "./fs-watch.ts";
 import { PendingSocket } from "./pending-socket.ts";
 import { servePortWatch } from "./port-watch-socket.ts";
 import { serveProxySocket } from "./proxy-socket.ts";
@@ -33,6 +34,13 @@ interface Opened {
   size: { cols: number; rows: number } | undefined;
   stdin: boolean;
   isOwner: boolean;
+}
+
+/** Sockets that need the sprite awake and no session. */
+type IntoSprite = "proxySocket" | "watchPortsSocket" | "watchFiles";
+
+function isIntoSprite(name: string): name is IntoSprite {
+  return name === "proxySocket" || name === "watchPortsSocket" || name === "watchFiles";
 }
 
 export class Upgrades {
@@ -67,8 +75,8 @@ export class Upgrades {
       else if (route.kind === "control") {
         pending.refuse({ status: 404, headers: commonHeaders(facts.requestId), body: "" });
         status = 404;
-      } else if (route.kind === "endpoint" && (route.name === "proxySocket" || route.name === "watchPortsSocket")) {
-        await this.#ports(request, pending, { name: route.name, endpoint: route.endpoint, params: route.params }, facts);
+      } else if (route.kind === "endpoint" && isIntoSprite(route.name)) {
+        await this.#intoSprite(request, pending, { name: route.name, endpoint: route.endpoint, params: route.params }, facts);
       } else {
         opened = await this.#open(request, url, facts, pending.gone);
         this.#serve(request, pending, opened, facts);
@@ -108,11 +116,11 @@ export class Upgrades {
     });
   }
 
-  /** Wakes the sprite and opens a TCP connection into it, or a watch of its ports. Throws `ApiError`. */
-  async #ports(
+  /** Wakes the sprite and opens a TCP connection into it, or a watch of its ports or files. Throws `ApiError`. */
+  async #intoSprite(
     request: IncomingMessage,
     pending: PendingSocket,
-    route: { name: "proxySocket" | "watchPortsSocket"; endpoint: Endpoint; params: Record<string, string> },
+    route: { name: IntoSprite; endpoint: Endpoint; params: Record<string, string> },
     facts: RequestFacts,
   ): Promise<void> {
     const context = this.#context;
@@ -132,6 +140,8 @@ export class Upgrades {
     const logger = context.logger;
     this.#upgrade(request, pending, facts, (socket) => {
       if (route.name === "watchPortsSocket") servePortWatch({ socket, context, spriteId, logger });
+      else if (route.name === "watchFiles")
+        void serveFileWatch({ socket, context, scope: { organizationId: caller.organizationId, spriteName } });
       else
         void serveProxySocket({ socket, context, caller, spriteName, logger }).then((end) =>
           logger.info({ event: "proxy.socket", requestId: facts.requestId, sprite: facts.sprite, ...end }, "proxy socket ended"),

@@ -54,6 +54,7 @@ export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed
     checkpoints: unusedFeature("checkpoints"),
     proxies: unusedFeature("proxies"),
     ports: unusedFeature("ports"),
+    files: unusedFeature("files"),
   };
   const server = await startApiServer({
     listen: { host: "127.0.0.1", port: 0 },
