@@ -6,6 +6,7 @@ import { checkpointCalls } from "./checkpoint-calls.ts";
 import { execCalls } from "./exec-calls.ts";
 import { httpExecCalls } from "./http-exec-calls.ts";
 import { liveness, longSilence } from "./liveness.ts";
+import { portCalls } from "./port-calls.ts";
 import { rawWire } from "./raw-wire.ts";
 import { spriteCalls } from "./sprite-calls.ts";
 import { terminalCalls } from "./terminal-calls.ts";
@@ -20,6 +21,7 @@ export function conformance(open: () => Promise<Target & AsyncDisposable>, optio
   describe("exec", () => execCalls(target));
   describe("terminals and sessions", () => terminalCalls(target));
   describe("exec over HTTP", () => httpExecCalls(target));
+  describe("connections and ports", () => portCalls(target));
   describe("raw wire", () => rawWire(target));
   describe("liveness", () => {
     liveness(target);

@@ -315,7 +315,8 @@ interface RefusalResponse {
   on(event: "end" | "error" | "close", listener: () => void): void;
 }
 
-function onRefusal(socket: WebSocketLike, report: (error: ApiError) => void): void {
+/** Reports a refused handshake as the error in its answer, where the WebSocket shows it. */
+export function onRefusal(socket: WebSocketLike, report: (error: ApiError) => void): void {
   (socket as RefusalSource).on?.("unexpected-response", (request, response) => {
     const decoder = new TextDecoder();
     let text = "";
@@ -331,7 +332,8 @@ function onRefusal(socket: WebSocketLike, report: (error: ApiError) => void): vo
   });
 }
 
-function globalSocket(url: string, headers: Record<string, string>): WebSocketLike {
+/** Opens the runtime's own WebSocket. */
+export function globalSocket(url: string, headers: Record<string, string>): WebSocketLike {
   const Constructor = WebSocket as unknown as new (url: string, options: { headers: Record<string, string> }) => WebSocketLike;
   return new Constructor(url, { headers });
 }

@@ -11,4 +11,5 @@ export {
 } from "./exec.ts";
 export { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "./lasting-exec.ts";
 export { execHttp, type HttpExecRequest } from "./exec-http.ts";
+export { openProxy, type ProxyConnection, type ProxyHandlers } from "./proxy.ts";
 export { ApiClient, type CallInput, type CallOptions, type CallOutput, type ClientOptions } from "./http.ts";

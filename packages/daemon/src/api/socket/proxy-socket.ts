@@ -32,6 +32,11 @@ const LEFT_MS = 10_000;
 const MESSAGE_BYTES_MAX = 64 * 1024;
 /** Unsent bytes at which the peer is held back. */
 const BUFFER_BYTES_MAX = 1024 * 1024;
+/**
+ * Pause between `connected` and the first byte for official clients, ms: one of them begins to
+ * listen for bytes only a turn after it has read the answer.
+ */
+const FIRST_BYTE_MS = 15;
 /** Signs of life in a row that a client of a resumable connection may miss. */
 const MISSED_MAX = 3;
 
@@ -158,7 +163,10 @@ class ProxySocket {
 
   /** Sends what the peer sends; says how it ended. */
   async #pump(attachment: Attachment): Promise<ProxyOutcome["outcome"]> {
+    let isFirst = !this.#isResumable;
     for await (const piece of attachment.output) {
+      if (isFirst) await sleep(FIRST_BYTE_MS, { signal: this.#gone.signal }).catch(ignore("the client left"));
+      isFirst = false;
       if (piece.kind === "gap") return this.#break({ kind: "lost", code: "internal", reason: "bytes of the connection were lost" });
       if (piece.stream === "stderr") {
         if (this.#isResumable) this.#text({ type: "eof" });
