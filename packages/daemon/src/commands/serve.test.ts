@@ -130,4 +130,9 @@ describe("welcome", () => {
     expect(text).toContain("export SPRITES_API_URL=http://127.0.0.1:7780 SPRITE_TOKEN=$(cat /s/token)");
     expect(text.match(/^ {2}npx sprite /gm)).toHaveLength(2);
   });
+
+  it("asks for no variables where the command finds the daemon by itself", () => {
+    const text = welcome({ url: "http://127.0.0.1:7780", tokenPath: "/var/lib/sprited/token", limitations: [], readyMs: 900 });
+    expect(text).not.toContain("export");
+  });
 });

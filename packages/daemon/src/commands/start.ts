@@ -46,6 +46,11 @@ export async function start(options: StartOptions): Promise<number> {
   });
 }
 
+/** Whether `sprite` on this host needs to be told nothing: where root's daemon is when no setting moves it. */
+function isFoundByTheCli(facts: { url: string; tokenPath: string }): boolean {
+  return facts.url === "http://127.0.0.1:7780" && facts.tokenPath === "/var/lib/sprited/token";
+}
+
 /** What stands on the screen while the daemon runs. Pure. */
 export function welcome(facts: { url: string; tokenPath: string; limitations: readonly string[]; readyMs: number }): string {
   return [
@@ -55,7 +60,7 @@ export function welcome(facts: { url: string; tokenPath: string; limitations: re
     ...(facts.limitations.length === 0 ? [] : ["", "On this host:", ...facts.limitations.map((sentence) => `  - ${sentence}`)]),
     "",
     "Next, in another terminal in this directory:",
-    `  export SPRITES_API_URL=${facts.url} SPRITE_TOKEN=$(cat ${facts.tokenPath})`,
+    ...(isFoundByTheCli(facts) ? [] : [`  export SPRITES_API_URL=${facts.url} SPRITE_TOKEN=$(cat ${facts.tokenPath})`]),
     "  npx sprite create mine      # a computer of your own, with a shell in it",
     "  npx sprite list             # what there is",
     "",
