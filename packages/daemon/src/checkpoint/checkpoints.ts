@@ -2,20 +2,24 @@
  * Checkpoints of sprites: made, listed, restored, deleted (docs/spec/checkpoints.md). One change
  * at a time for each sprite; everything long goes on when its caller leaves.
  */
-import { ignore, Mailbox, MailboxFullError } from "@sprited/base";
+import { ignore, Mailbox, MailboxFullError, waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { Sprite, SpriteRegistry } from "../sprite/index.ts";
 import type { CheckpointRow } from "../store/index.ts";
 import type { CheckpointList, CheckpointView, CreateCheckpoint } from "./checkpoint.ts";
 import { createCheckpoint } from "./create.ts";
+import type { CheckpointMeta } from "./files.ts";
 import { Operation } from "./operation.ts";
 import { unknownCheckpoint } from "./parts.ts";
 import { recoverRestore, restoreCheckpoint, type RestoreParts } from "./restore.ts";
+import type { StateFiles } from "./sprite-state.ts";
 import { historyOf, lineOf, prunable } from "./tree.ts";
 import { emptyScratch, type Verifier } from "./verifier.ts";
 
 /** Changes that may wait for one sprite. */
 const QUEUE_CAPACITY = 8;
+/** Longest wait for a checkpoint's check by whoever makes something of it, ms. */
+const CHECK_WAIT_MS = 10 * 60_000;
 
 export interface CheckpointsOptions {
   parts: RestoreParts;
@@ -35,6 +39,13 @@ export interface Restored {
   previous: CheckpointRow;
   /** Whether the processes go on. */
   withMemory: boolean;
+}
+
+/** A checkpoint as the beginning of something else. Its files stay for as long as nobody deletes it. */
+export interface CheckpointSource {
+  id: string;
+  meta: CheckpointMeta;
+  files: StateFiles;
 }
 
 /** Says why a checkpoint is still needed; undefined when it is not. */
@@ -165,6 +176,26 @@ export class Checkpoints {
     if (!previous) throw new ApiError("checkpoint_not_found", "there is no restore to undo");
     this.#restorable(sprite.id, previous.id);
     return this.#begin(sprite.id, (say) => this.#restore(sprite, previous.id, say));
+  }
+
+  /**
+   * A verified checkpoint with its files, for what is made of it: the named one, or one made now.
+   * Waits for its check. Throws `checkpoint_not_found`, `checkpoint_damaged`, and what making one throws.
+   */
+  async source(
+    request: { organizationId: string; spriteName: string; checkpointId: string | undefined; memory: boolean; comment?: string },
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<CheckpointSource> {
+    const { organizationId, spriteName, memory } = request;
+    const { parts } = this.#options;
+    const sprite = this.#sprite(organizationId, spriteName);
+    const id = request.checkpointId ?? (await this.create(organizationId, spriteName, { comment: request.comment ?? "", memory }).done).id;
+    this.#restorable(sprite.id, id);
+    await waitFor(`the check of checkpoint ${id}`, { timeoutMs: CHECK_WAIT_MS, everyMs: 50, signal: options.signal }, () => {
+      return this.#restorable(sprite.id, id).state === "complete";
+    });
+    const meta = await parts.files.verify(sprite.id, id);
+    return { id, meta, files: parts.files.stateOf(sprite.id, id, meta) };
   }
 
   async #restore(sprite: Sprite, id: string, say: (text: string) => void) {

@@ -144,6 +144,12 @@ export class CheckpointFiles {
     return meta;
   }
 
+  /** The files of a checkpoint as a state to copy from. */
+  stateOf(spriteId: string, id: string, meta: CheckpointMeta): StateFiles {
+    const { diskPath, ramPath, statePath } = this.paths(spriteId, id);
+    return { diskPath, memory: meta.memory ? { ramPath, statePath, record: meta.memory.record } : undefined };
+  }
+
   /** Removes one checkpoint's files; missing is fine. The meta data goes first, so that no half of it counts. */
   async remove(spriteId: string, id: string): Promise<void> {
     const { directory } = this.paths(spriteId, id);

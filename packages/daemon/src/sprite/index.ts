@@ -9,6 +9,7 @@ export type {
   Sprite,
   SpriteCheck,
   SpriteConfig,
+  SpriteOrigin,
   SpritePage,
   Sprites,
   SpriteStatus,

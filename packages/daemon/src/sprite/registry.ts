@@ -15,7 +15,7 @@ import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
 import type { GuestLife, LifeEnd } from "./life.ts";
-import { imageSource } from "./image-source.ts";
+import { imageOrigin, placeMemory } from "./origin.ts";
 import { incarnationOf, type SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
@@ -24,6 +24,7 @@ import type {
   Sprite,
   SpriteCheck,
   SpriteConfig,
+  SpriteOrigin,
   SpritePage,
   Sprites,
   SpriteView,
@@ -93,7 +94,10 @@ export class SpriteRegistry implements Sprites {
     await Promise.all(work);
   }
 
-  async create(request: CreateSprite, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
+  async create(
+    request: CreateSprite,
+    options: { signal?: AbortSignal | undefined; origin?: SpriteOrigin | undefined } = {},
+  ): Promise<SpriteView> {
     const { defaults } = this.#options;
     const config: SpriteConfig = {
       cpus: request.config.cpus ?? defaults.cpus,
@@ -102,8 +106,8 @@ export class SpriteRegistry implements Sprites {
     };
     this.#requireWithinHost(config);
     await using reservation = this.#index.reserve(request.organizationId, request.name);
-    const { image, path: source } = await imageSource(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb);
-    await this.#options.pool.requireSpace(this.#options.pool.cloneKind === "copy" ? image.contentBytes : SPRITE_BYTES_MIN, "a sprite");
+    const origin = options.origin ?? (await imageOrigin(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb));
+    await this.#options.pool.requireSpace(this.#options.pool.cloneKind === "copy" ? origin.diskBytes : SPRITE_BYTES_MIN, "a sprite");
     const nowMs = Date.now();
     const sprite: Sprite = {
       id: uuidv7(),
@@ -113,8 +117,8 @@ export class SpriteRegistry implements Sprites {
       environment: request.environment,
       labels: request.labels,
       urlSettings: { auth: request.urlSettings.auth ?? "sprite", privateAccess: request.urlSettings.privateAccess },
-      imageName: image.name,
-      imageDigest: image.digest,
+      imageName: origin.image.name,
+      imageDigest: origin.image.digest,
       createdAtMs: nowMs,
       updatedAtMs: nowMs,
       lastRunningAtMs: undefined,
@@ -124,10 +128,11 @@ export class SpriteRegistry implements Sprites {
     scope.defer("record", () => this.#options.records.deleteSprite(sprite.id));
     scope.defer("disk", () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }));
     await fs.mkdir(this.#directory(sprite.id), { mode: 0o711 });
-    await this.#options.pool.clone(source, this.#diskPath(sprite.id), options);
+    await this.#options.pool.clone(origin.diskPath, this.#diskPath(sprite.id), { signal: options.signal });
     const entry = this.#hold(sprite, { kind: "creating" });
     scope.defer("entry", () => this.#index.remove(entry));
     entry.driver.created();
+    if (origin.memory) await placeMemory(this.#options.pool, entry.driver, origin.memory);
     scope.move();
     reservation.keep();
     return this.#view(entry);

@@ -2,6 +2,8 @@
  * A sprite as the features see it: a name and a disk. A VM comes and goes under it.
  * Everything here is data; `driver.ts` is the only writer of `state`.
  */
+import type { MemoryRecord } from "../machine/index.ts";
+
 export interface Sprite {
   /** UUID v7. */
   id: string;
@@ -54,6 +56,16 @@ export interface CreateSprite {
   imageName: string | undefined;
 }
 
+/** A state that a sprite begins with instead of an image's: a checkpoint's, a template's. Its files must stay until the create has answered. */
+export interface SpriteOrigin {
+  diskPath: string;
+  image: { name: string; digest: string };
+  /** Data on the disk, bytes. */
+  diskBytes: number;
+  /** A memory that fits the disk; then the sprite begins asleep in it. */
+  memory?: { ramPath: string; statePath: string; record: MemoryRecord } | undefined;
+}
+
 export interface UpdateSprite {
   labels?: string[] | undefined;
   urlSettings?: Partial<UrlSettings> | undefined;
@@ -83,8 +95,8 @@ export interface SpriteCheck {
  * is not found.
  */
 export interface Sprites {
-  /** Resolves when disk and record exist; the sprite is cold. */
-  create(request: CreateSprite, options?: { signal?: AbortSignal }): Promise<SpriteView>;
+  /** Resolves when disk and record exist; the sprite is cold, or asleep with the memory of its origin. */
+  create(request: CreateSprite, options?: { signal?: AbortSignal | undefined; origin?: SpriteOrigin | undefined }): Promise<SpriteView>;
   get(organizationId: string, name: string): SpriteView;
   list(
     organizationId: string,

@@ -186,11 +186,15 @@ export class SpriteDriver {
     freed();
   }
 
-  /** A machine that ended without being asked to (LIFE-6). */
+  /**
+   * A machine that ended without being asked to (LIFE-6). Whoever has seen it end and asks anew
+   * waits for the next one: it is an ending from that moment, not when all is given back.
+   */
   #exited(machine: Machine, exit: VmExit): void {
     const core = this.#core;
     const { logger, spriteId } = core.options;
-    this.#enqueue(async () => {
+    if (core.machine !== machine) return;
+    this.#ending(async () => {
       if (core.machine !== machine) return;
       const { incarnation } = machine;
       logger.warn({ event: "vm.exit", spriteId, incarnation, kind: exit.kind, detail: exit.detail }, "the VM ended by itself");

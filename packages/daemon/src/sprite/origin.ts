@@ -1,0 +1,34 @@
+/** What a new sprite begins as: an image's disk, with errors that name it, or a state with its memory. */
+import { randomBytes } from "node:crypto";
+import { DiskError, type DiskPool, type ImageStore } from "@sprited/disk";
+import { ApiError } from "@sprited/protocol/errors";
+import { memoryPaths } from "../machine/index.ts";
+import type { SpriteDriver } from "./driver/index.ts";
+import type { SpriteOrigin } from "./sprite.ts";
+
+/** Puts a clone of a memory beside the sprite's disk; the sprite is then asleep in it, in a life of its own. */
+export async function placeMemory(pool: DiskPool, driver: SpriteDriver, memory: NonNullable<SpriteOrigin["memory"]>): Promise<void> {
+  const end = { code: "sprite_restored", reason: "the sprite got another memory" } as const;
+  await driver.replaceState({ end, lifeId: randomBytes(6).toString("hex") }, async ({ memoryDirectory }) => {
+    const { ram, state } = memoryPaths(memoryDirectory);
+    await pool.clone(memory.ramPath, ram);
+    await pool.clone(memory.statePath, state);
+    return { memory: memory.record };
+  });
+}
+
+/** Finds the image and its file for a disk of `storageGb` GB. Throws `image_unknown`, `image_damaged`. */
+export async function imageOrigin(images: ImageStore, name: string, storageGb: number): Promise<SpriteOrigin> {
+  const shown = JSON.stringify(name);
+  try {
+    const image = await images.find(name);
+    if (!image)
+      throw new ApiError("image_unknown", `there is no image ${shown}; \`sprited image list\` shows what there is`, {
+        details: { field: "image" },
+      });
+    return { image, diskPath: await images.disk(image, storageGb), diskBytes: image.contentBytes };
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.code !== "disk_damaged") throw error;
+    throw new ApiError("image_damaged", `the image ${shown} is damaged; build it again with \`sprited image build\``, { cause: error });
+  }
+}
