@@ -170,7 +170,7 @@ describe("exec", () => {
     api.cutAfterOutput = true;
     const result = await home.run(["exec", "-s", "dev", "--", "sh", "-c", "echo first; sleep 60"]);
     expect(result).toMatchObject({ code: 1, out: "first\n" });
-    expect(result.err).toMatch(/^error: The connection .*\nTry again\.\n$/);
+    expect(result.err).toMatch(/^error: The connection .*\nThe command may run on; `sprite attach -s dev 1` goes back to it\.\n$/);
   });
 
   test("[CLI-27] a temporary refusal is repeated, a final one is not", async () => {

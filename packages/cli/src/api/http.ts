@@ -4,7 +4,7 @@
  * Invariants: every call has a deadline; an answer outside 2xx becomes an `ApiError`; what is no
  * answer becomes a `ConnectionError`; the token travels in the header only.
  */
-import { request as httpRequest, type ClientRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { request as httpRequest, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, type RequestOptions } from "node:http";
 import { ConnectionError } from "@sprited/protocol/client/errors";
 import { ApiError } from "@sprited/protocol/errors";
 import { NdjsonDecoder } from "@sprited/protocol/stream";
@@ -62,6 +62,36 @@ export async function* streamApi(address: ApiAddress, call: Call): AsyncGenerato
   }
 }
 
+/** An answer of raw bytes. */
+export interface ByteAnswer {
+  headers: IncomingHttpHeaders;
+  /** Leaving the loop closes the connection; a connection that breaks is a `ConnectionError`. */
+  bytes: AsyncGenerator<Uint8Array, void, void>;
+  /** Ends the connection as if it had broken. */
+  breakOff(): void;
+}
+
+/** Opens an answer of raw bytes; the deadline counts up to its head. */
+export async function openBytes(address: ApiAddress, call: Call): Promise<ByteAnswer> {
+  const response = await send(address, call, { accept: "application/octet-stream", timeoutMs: call.timeoutMs ?? CALL_TIMEOUT_MS });
+  if ((response.statusCode ?? 0) >= 300) throw ApiError.fromAnswer(response.statusCode ?? 500, await readAll(response));
+  return {
+    headers: response.headers,
+    bytes: bytesOf(response, address),
+    breakOff: () => response.destroy(new ConnectionError("timeout", "the server has gone silent")),
+  };
+}
+
+async function* bytesOf(response: IncomingMessage, address: ApiAddress): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    for await (const chunk of response) yield chunk as Uint8Array;
+  } catch (cause) {
+    throw asConnectionError(cause, address.apiUrl);
+  } finally {
+    response.destroy();
+  }
+}
+
 async function send(address: ApiAddress, call: Call, options: { accept: string; timeoutMs: number }): Promise<IncomingMessage> {
   const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
   const url = new URL(`${address.apiUrl}${call.path}`);
@@ -85,7 +115,7 @@ async function send(address: ApiAddress, call: Call, options: { accept: string; 
       options.timeoutMs,
     );
     request.on("close", () => clearTimeout(timer));
-    request.on("response", () => options.accept.includes("ndjson") && clearTimeout(timer));
+    request.on("response", () => options.accept !== "application/json" && clearTimeout(timer));
     request.on("error", (cause) => reject(asConnectionError(cause, address.apiUrl)));
     request.end(body);
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decodeCount, decodeEnv, decodeUrlAuth, envRecord } from "./decoders.ts";
+import { decodeCount, decodeDuration, decodeEnv, decodeUrlAuth, envRecord } from "./decoders.ts";
 import { randomName } from "./random-name.ts";
 
 describe("decoders", () => {
@@ -12,6 +12,20 @@ describe("decoders", () => {
     ["A=1,2=3", ["A=1,2=3"]],
   ])("[CLI-20] --env %s", (text, entries) => {
     expect(decodeEnv(text)).toEqual(entries);
+  });
+
+  test.each([
+    ["0", 0],
+    ["250ms", 250],
+    ["30s", 30_000],
+    ["5m", 300_000],
+    ["2h", 7_200_000],
+  ])("[CLI-40] the time %s", (text, ms) => {
+    expect(decodeDuration(text)).toBe(ms);
+  });
+
+  test.each(["", "5", "5 m", "-1s", "1d", "1.5s", "m"])("[CLI-9] a time is not %j", (text) => {
+    expect(() => decodeDuration(text)).toThrow(/such as 30s/);
   });
 
   test("[CLI-20] --env repeats; the last of a name holds", () => {

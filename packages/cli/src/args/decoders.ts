@@ -24,6 +24,14 @@ export function decodeCount(text: string): number {
   return Number(text);
 }
 
+/** A time such as `30s`, `5m`, `1h`, or `0`; as milliseconds. */
+export function decodeDuration(text: string): number {
+  const match = /^(\d{1,6})(ms|s|m|h)?$/.exec(text);
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[match?.[2] ?? "s"] ?? 0;
+  if (!match || (match[2] === undefined && match[1] !== "0")) throw new InvalidArgumentError("Write a time such as 30s, 5m or 1h.");
+  return Number(match[1]) * unit;
+}
+
 /** Who may open a sprite's URL; `default` is the older word for `sprite`. */
 export function decodeUrlAuth(text: string): "public" | "sprite" {
   if (text === "public" || text === "sprite") return text;
@@ -39,4 +47,24 @@ export function envRecord(entries: readonly string[]): Record<string, string> {
       return [entry.slice(0, equals), entry.slice(equals + 1)];
     }),
   );
+}
+
+/** States of jobs. */
+const JOB_STATES = ["running", "exited", "signaled", "timed_out", "lost"];
+
+export function decodeJobState(text: string): string {
+  if (!JOB_STATES.includes(text)) throw new InvalidArgumentError(`Write ${JOB_STATES.slice(0, -1).join(", ")} or ${JOB_STATES.at(-1)}.`);
+  return text;
+}
+
+/** Which of a job's outputs. */
+export function decodeLogStream(text: string): "stdout" | "stderr" | "all" {
+  if (text === "stdout" || text === "stderr" || text === "all") return text;
+  throw new InvalidArgumentError("Write stdout, stderr or all.");
+}
+
+/** A count of bytes. */
+export function decodeByteOffset(text: string): number {
+  if (!/^[0-9]{1,15}$/.test(text)) throw new InvalidArgumentError("Write a whole number of bytes.");
+  return Number(text);
 }

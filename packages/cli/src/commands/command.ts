@@ -10,6 +10,8 @@ export const ORG_HELP = "organization, or api:organization";
 export const SPRITE_FLAG = "-s, --sprite <name>";
 export const SPRITE_HELP = "the sprite; else the one of .sprite here";
 export const JSON_FLAG = "--json";
+export const RECONNECT_FLAG = "--reconnect-for <time>";
+export const RECONNECT_HELP = "how long to try after a lost connection (5m; 0: not)";
 
 /** What a word on the command line can be, for completion in shells. */
 export type WordKind = "sprite" | "session" | "job" | "organization" | "shell" | "command" | "file" | "text";

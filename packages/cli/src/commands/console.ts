@@ -1,6 +1,7 @@
 /** `sprite console`: a shell in a sprite on the user's terminal. */
 import type { ExecWhat } from "@sprited/protocol/client/exec";
-import { envRecord } from "../args/decoders.ts";
+import { decodeDuration, envRecord } from "../args/decoders.ts";
+import { attachLine, RECONNECT_FOR_MS } from "../exec/messages.ts";
 import { runTerminal, type TerminalEnd, type TerminalOptions } from "../exec/run-terminal.ts";
 import { signalExitCode } from "../exec/signals.ts";
 import { CliError, EXIT_FAILURE } from "../output/cli-error.ts";
@@ -10,7 +11,7 @@ import { terminalVariables } from "../settings/environment.ts";
 import type { Target } from "../settings/load.ts";
 import type { Size } from "../terminal/screen.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { newCommand, ORG_FLAG, ORG_HELP, RECONNECT_FLAG, RECONNECT_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 import { SHELL_ARGV } from "./shell-script.ts";
@@ -20,6 +21,7 @@ export function build(context: CommandContext) {
     ["sprite console", "in the sprite chosen with `sprite use`"],
     ["sprite c -s dev", "in the sprite `dev`"],
   ])
+    .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (options) => {
@@ -29,17 +31,17 @@ export function build(context: CommandContext) {
           code: "no_terminal",
         });
       }
-      context.exitCode = await openConsole(await loadVerifiedTarget({ ...context.flags, ...options }));
+      context.exitCode = await openConsole(await loadVerifiedTarget({ ...context.flags, ...options }), options.reconnectFor);
     });
 }
 
 /** Opens a shell and says at the end what happened. Returns the exit code. */
-export async function openConsole(target: Target): Promise<number> {
-  return showTerminal(target, (size) => terminalCommand(SHELL_ARGV, size));
+export async function openConsole(target: Target, reconnectForMs = RECONNECT_FOR_MS): Promise<number> {
+  return showTerminal(target, (size) => terminalCommand(SHELL_ARGV, size), { reconnectForMs });
 }
 
 /** Shows a terminal session until it ends one way or another; returns the exit code. */
-export async function showTerminal(target: Target, makeWhat: (size: Size) => ExecWhat, options: TerminalOptions = {}): Promise<number> {
+export async function showTerminal(target: Target, makeWhat: (size: Size) => ExecWhat, options: TerminalOptions): Promise<number> {
   const { end, sessionId } = await found(target, runTerminal(target, makeWhat, options));
   const message = endMessage(end, target, sessionId);
   if (message !== undefined && !(options.quietExit && end.kind === "exit")) process.stderr.write(`${message}\n`);
@@ -57,12 +59,14 @@ export function terminalCommand(
 
 /** The line that says what happened; undefined when nobody is there to read it. */
 function endMessage(end: TerminalEnd, target: Target, sessionId: string | undefined): string | undefined {
-  const back = sessionId === undefined ? "" : `reattach with ${err("bold", `sprite attach -s ${target.sprite} ${sessionId}`)}`;
+  const back = sessionId === undefined ? "" : `reattach with ${err("bold", attachLine(target.sprite, sessionId))}`;
   switch (end.kind) {
     case "exit":
       return err("dim", `left ${target.sprite}${end.code === 0 ? "" : ` (exit code ${end.code})`}`);
     case "detached":
       return `detached from ${target.sprite}; ${back}`;
+    case "gave_way":
+      return `left ${target.sprite} while the connection was lost; ${back}`;
     case "lost":
       return `${err("red", "connection lost:")} ${describeError(end.error).message.replace(/\.$/, "")}; ${back}`;
     case "signal":
@@ -78,6 +82,8 @@ function endCode(end: TerminalEnd): number {
       return end.code;
     case "detached":
       return 0;
+    case "gave_way":
+      return signalExitCode("SIGINT");
     case "lost":
       return EXIT_FAILURE;
     case "signal":

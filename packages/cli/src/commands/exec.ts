@@ -1,9 +1,10 @@
 /** `sprite exec`: runs a command in a sprite and ends with its exit code. */
-import { decodeEnv, envRecord } from "../args/decoders.ts";
+import { decodeDuration, decodeEnv, envRecord } from "../args/decoders.ts";
+import { RECONNECT_FOR_MS } from "../exec/messages.ts";
 import { runCommand } from "../exec/run-command.ts";
 import { CliError, EXIT_USAGE } from "../output/cli-error.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import { newCommand, ORG_FLAG, ORG_HELP, RECONNECT_FLAG, RECONNECT_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
@@ -13,14 +14,20 @@ export function build(context: CommandContext) {
     ["sprite exec -s dev --dir /srv -- ls -la", "somewhere else"],
     ["tar c . | sprite exec -- tar x -C /srv", "with input"],
     ["sprite exec --tty -- htop", "full-screen programs"],
+    ["sprite exec --background -- make", "as a job; see `sprite jobs`"],
   ])
     .argument("<command...>", "the command and its arguments; no shell reads them")
     .passThroughOptions()
     .option("--dir <path>", "working directory; else the home directory")
     .option("--env <k=v,k2=v2>", "variables; may be repeated", decodeEnv)
     .option("--tty", "with a terminal; Ctrl-\\ leaves it running")
+    .option("--background", "as a job that needs no client; prints its id")
+    .option("--timeout <time>", "end the job after it (10m); only with --background", decodeDuration)
+    .option("--webhook <url>", "tell it of the job's end; only with --background")
+    .option("--key <key>", "start no second job for this key; only with --background")
     .option("--http-post", "by one HTTP request, for networks without WebSockets")
     .option("--no-stdin", "give the command no input")
+    .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
     .option("--verbose", "say more about the connection")
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
@@ -31,11 +38,20 @@ export function build(context: CommandContext) {
           exitCode: EXIT_USAGE,
           code: "usage",
         });
+      requireBackground(options);
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
-      const { env = [], dir, stdin } = options;
+      if (options.background) {
+        const { startInBackground } = await import("../jobs/start.ts");
+        await found(target, startInBackground(target, argv, options));
+        return;
+      }
+      const { env = [], dir, stdin, reconnectFor: reconnectForMs = RECONNECT_FOR_MS } = options;
       if (options.tty) {
         const { showTerminal, terminalCommand } = await import("./console.ts");
-        context.exitCode = await showTerminal(target, (size) => terminalCommand(argv, size, { env, dir }), { quietExit: true });
+        context.exitCode = await showTerminal(target, (size) => terminalCommand(argv, size, { env, dir }), {
+          quietExit: true,
+          reconnectForMs,
+        });
         return;
       }
       const command = { argv, env: envRecord(env), dir, stdin };
@@ -44,6 +60,18 @@ export function build(context: CommandContext) {
         context.exitCode = await found(target, runCommandByPost(target, command, { verbose: options.verbose }));
         return;
       }
-      context.exitCode = await found(target, runCommand(target, command));
+      context.exitCode = await found(target, runCommand(target, command, { reconnectForMs }));
     });
+}
+
+/** Options that only a job has, and those that it has not. */
+function requireBackground(options: Readonly<Record<string, unknown>>): void {
+  const wrong = (options["background"] ? ["tty", "httpPost"] : ["timeout", "webhook", "key"]).find((name) => options[name] !== undefined);
+  if (wrong === undefined) return;
+  const flag = `--${wrong.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new CliError(options["background"] ? `${flag} and --background exclude each other.` : `${flag} is only for --background.`, {
+    hint: options["background"] ? "Leave out one of them." : "Add --background, or leave it out.",
+    exitCode: EXIT_USAGE,
+    code: "usage",
+  });
 }

@@ -6,7 +6,8 @@
  * repeated for a while, because nothing was started then.
  */
 import { ConnectionError } from "@sprited/protocol/client/errors";
-import { type ExecConnection, type ExecHandlers, type ExecWhat, openExec, type WebSocketLike } from "@sprited/protocol/client/exec";
+import type { ExecWhat, WebSocketLike } from "@sprited/protocol/client/exec";
+import { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "@sprited/protocol/client/lasting-exec";
 import { ApiError, ERRORS } from "@sprited/protocol/errors";
 import { WebSocket } from "ws";
 import type { Target } from "../settings/load.ts";
@@ -21,29 +22,27 @@ const RETRY_PAUSE_MS_MAX = 4000;
 /** Largest message taken from a server, bytes. */
 const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 
-export interface ConnectOptions {
+export interface ConnectOptions extends Partial<Omit<LastingOptions, "signal">> {
   signal?: AbortSignal;
   /** Called before a repetition with what the server said. */
   onRetry?: (message: string) => void;
 }
 
-/** Starts a command or attaches to a session. Throws `ApiError`, `ConnectionError`. */
+/** Starts a command or attaches to a session; without `reconnectForMs` a loss is the end. Throws `ApiError`, `ConnectionError`. */
 export async function connectExec(
   target: Target,
   what: ExecWhat,
-  handlers: ExecHandlers,
+  handlers: LastingHandlers,
   options: ConnectOptions = {},
-): Promise<ExecConnection> {
+): Promise<LastingConnection> {
   const { apiUrl, token } = target.server;
   const deadlineMs = performance.now() + RETRY_FOR_MS;
   for (let pauseMs = RETRY_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_PAUSE_MS_MAX)) {
     try {
-      return await openExec(
-        { baseUrl: apiUrl, token, sprite: target.sprite, openSocket },
-        what,
-        handlers,
-        options.signal ? { signal: options.signal } : {},
-      );
+      return await openLastingExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, what, handlers, {
+        reconnectForMs: 0,
+        ...options,
+      });
     } catch (error) {
       if (error instanceof ConnectionError && error.code === "unreachable") {
         throw new ConnectionError("unreachable", `cannot reach ${apiUrl}`, { cause: error.cause });

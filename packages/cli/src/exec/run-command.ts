@@ -1,12 +1,17 @@
 /**
- * Runs a command in a sprite without a terminal. Rules CLI-20 to CLI-27 of docs/spec/cli.md.
+ * Runs a command in a sprite without a terminal. Rules CLI-20 to CLI-27 and CLI-40 to CLI-44 of
+ * docs/spec/cli.md.
  *
- * Invariants: the first signal goes to the command, the second ends the CLI; a reader that left
- * (EPIPE) ends the command and is not worth a message; the exit code is the command's.
+ * Invariants: the first signal goes to the command, the second ends the CLI, and so does the first
+ * while the connection is lost; a reader that left (EPIPE) ends the command and is not worth a
+ * message; the exit code is the command's.
  */
-import type { ExecConnection } from "@sprited/protocol/client/exec";
+import type { ExecWhat } from "@sprited/protocol/client/exec";
+import type { LastingConnection, LastingHandlers } from "@sprited/protocol/client/lasting-exec";
+import { err } from "../output/style.ts";
 import type { Target } from "../settings/load.ts";
 import { connectExec } from "./connect.ts";
+import { backMessage, gapMessage, leftMessage, lostMessage, neverTwice, withWayBack } from "./messages.ts";
 import { onSignals, type SignalName, signalExitCode } from "./signals.ts";
 import { OutputSink, pumpInput } from "./stdio.ts";
 
@@ -15,6 +20,9 @@ const TERMINATION_MS = 5000;
 /** How long a command may go on after an interrupt before the user is told how to leave, ms. */
 const INTERRUPT_NOTE_MS = 1500;
 
+/** How long the server lets a command run on by itself when its client has gone, s. */
+const RUN_ON_SECONDS = 10;
+
 export interface Command {
   argv: readonly string[];
   env: Readonly<Record<string, string>>;
@@ -22,38 +30,67 @@ export interface Command {
   stdin: boolean;
 }
 
-/** Resolves with the exit code. Throws `ApiError`, `ConnectionError`. */
-export async function runCommand(target: Target, command: Command): Promise<number> {
+export interface RunOptions {
+  /** How long a lost connection is tried again, ms; as long the command runs on without us. */
+  reconnectForMs: number;
+}
+
+/** Starts a command and sees it to its end; resolves with its exit code. Throws `ApiError`, `ConnectionError`. */
+export async function runCommand(target: Target, command: Command, options: RunOptions): Promise<number> {
+  const runOnSeconds = Math.ceil(options.reconnectForMs / 1000);
+  // The server's own 10 s are shorter than the time in which we may come back.
+  const runOn = runOnSeconds > RUN_ON_SECONDS ? { maxRunAfterDisconnect: `${runOnSeconds}s` } : {};
+  return await seeToEnd(target, { kind: "command", ...command, ...runOn }, { ...options, stdin: command.stdin, isOurs: true });
+}
+
+/** Goes back to a command without terminal, as `runCommand`; leaving it does not end it. */
+export async function rejoinCommand(target: Target, sessionId: string, options: RunOptions): Promise<number> {
+  return await seeToEnd(target, { kind: "attach", sessionId }, { ...options, stdin: true, isOurs: false });
+}
+
+interface Seeing extends RunOptions {
+  stdin: boolean;
+  /** We started it, so it ends when we leave it. */
+  isOurs: boolean;
+}
+
+async function seeToEnd(target: Target, what: ExecWhat, seeing: Seeing): Promise<number> {
   const leaving = Promise.withResolvers<number>();
   const aborted = new AbortController();
-  let connection: ExecConnection | undefined;
+  let connection: LastingConnection | undefined;
   let readerLeft = false;
   const sink = new OutputSink(() => {
     readerLeft = true;
     connection?.signal("PIPE");
     leaving.resolve(signalExitCode("SIGPIPE"));
   });
-  const stopListening = listenForSignals(
-    (name) => connection?.signal(name),
-    () => connection !== undefined,
-    (code) => {
+  const stopListening = listenForSignals({
+    live: () => connection,
+    detaches: (name) => !seeing.isOurs && name === "SIGQUIT",
+    leave: (code) => {
+      if (connection && !connection.isConnected) say(leftMessage(target.sprite, connection.info.session_id));
+      else if (seeing.isOurs) connection?.signal("TERM");
       leaving.resolve(code);
       aborted.abort();
     },
-  );
+  });
   try {
-    const what = { kind: "command" as const, ...command };
-    const opened = connectExec(target, what, { output: (stream, data) => sink.write(stream, data) }, { signal: aborted.signal });
+    const opened = connectExec(target, what, handlersFor(target, sink, seeing), {
+      signal: aborted.signal,
+      reconnectForMs: seeing.reconnectForMs,
+    });
     connection = await opened.catch((error: unknown) => {
       if (aborted.signal.aborted) return undefined;
-      throw error;
+      throw seeing.isOurs ? neverTwice(error) : error;
     });
     if (!connection) return await leaving.promise;
     const live = connection;
     sink.attach(live);
-    if (command.stdin) void pumpInput(live, () => live.endInput());
+    if (seeing.stdin) void pumpInput(live, () => live.endInput());
     else live.endInput(); // some servers keep the input open without it
-    const code = await Promise.race([live.ended, leaving.promise]);
+    const code = await Promise.race([live.ended, leaving.promise]).catch((error: unknown) => {
+      throw withWayBack(error, target.sprite, live.info.session_id);
+    });
     return readerLeft ? signalExitCode("SIGPIPE") : code;
   } finally {
     stopListening();
@@ -61,13 +98,35 @@ export async function runCommand(target: Target, command: Command): Promise<numb
   }
 }
 
+function handlersFor(target: Target, sink: OutputSink, { reconnectForMs }: Seeing): LastingHandlers {
+  return {
+    output: (stream, data) => sink.write(stream, data),
+    lost: () => say(lostMessage(target.sprite, reconnectForMs)),
+    back: ({ afterMs }) => say(backMessage(target.sprite, afterMs)),
+    missing: (bytes) => say(gapMessage(bytes)),
+  };
+}
+
+function say(line: string): void {
+  process.stderr.write(`${err("dim", line)}\n`);
+}
+
+interface SignalCare {
+  live: () => LastingConnection | undefined;
+  /** Signals that leave at once, although there is a connection. */
+  detaches: (name: SignalName) => boolean;
+  leave: (code: number) => void;
+}
+
 /** Forwards the first signal; what follows, or a command that does not end on TERM, leaves with its code. */
-function listenForSignals(forward: (name: SignalName) => void, isConnected: () => boolean, leave: (code: number) => void): () => void {
+function listenForSignals({ live, detaches, leave }: SignalCare): () => void {
   let count = 0;
   return onSignals((name) => {
     count += 1;
-    if (count > 1 || !isConnected()) return leave(signalExitCode(name));
-    forward(name);
+    const connection = live();
+    if (detaches(name)) return leave(0);
+    if (count > 1 || !connection?.isConnected) return leave(signalExitCode(name));
+    connection.signal(name);
     if (name !== "SIGINT") return void setTimeout(() => leave(signalExitCode(name)), TERMINATION_MS).unref();
     if (process.stderr.isTTY)
       setTimeout(() => process.stderr.write("Interrupt sent; press Ctrl-C again to leave the command.\n"), INTERRUPT_NOTE_MS).unref();

@@ -1,16 +1,18 @@
 /**
- * Shows a command that runs in a terminal of a sprite on the user's own. Rules CLI-31 to CLI-38 of
- * docs/spec/cli.md.
+ * Shows a command that runs in a terminal of a sprite on the user's own. Rules CLI-31 to CLI-38 and
+ * CLI-45 to CLI-47 of docs/spec/cli.md.
  *
  * Invariants: whatever ends it, the user's terminal is restored before anything else is printed;
  * the session in the sprite goes on unless its command ended.
  */
-import type { ExecConnection, ExecWhat } from "@sprited/protocol/client/exec";
+import type { ExecWhat } from "@sprited/protocol/client/exec";
+import type { LastingConnection, LastingHandlers } from "@sprited/protocol/client/lasting-exec";
 import { Spinner } from "../output/spinner.ts";
 import type { Target } from "../settings/load.ts";
-import { DetachKey } from "../terminal/detach-key.ts";
+import { ControlKey, DETACH_KEY, INTERRUPT_KEY } from "../terminal/control-key.ts";
 import { Screen, type Size } from "../terminal/screen.ts";
 import { connectExec } from "./connect.ts";
+import { LossNotice } from "./loss-notice.ts";
 import { onSignals, type SignalName } from "./signals.ts";
 import { OutputSink } from "./stdio.ts";
 
@@ -23,6 +25,8 @@ export type TerminalEnd =
   | { kind: "exit"; code: number }
   /** The user pressed Ctrl-\. */
   | { kind: "detached" }
+  /** The user pressed Ctrl-C while the connection was lost. */
+  | { kind: "gave_way" }
   | { kind: "lost"; error: unknown }
   | { kind: "signal"; name: SignalName }
   /** Nobody reads the output any more. */
@@ -36,6 +40,8 @@ export interface TerminalRun {
 
 /** How a terminal is shown. */
 export interface TerminalOptions {
+  /** How long a lost connection is tried again, ms. */
+  reconnectForMs: number;
   /** Nothing is said about an exit, so the cursor stays where the command left it. */
   quietExit?: boolean;
 }
@@ -44,29 +50,37 @@ export interface TerminalOptions {
 export async function runTerminal(
   target: Target,
   makeWhat: (size: Size) => ExecWhat,
-  { quietExit = false }: TerminalOptions = {},
+  { quietExit = false, reconnectForMs }: TerminalOptions,
 ): Promise<TerminalRun> {
   const screen = new Screen();
+  const notice = new LossNotice(screen, { sprite: target.sprite, reconnectForMs });
   const left = Promise.withResolvers<TerminalEnd>();
   const aborted = new AbortController();
   const sink = new OutputSink(() => left.resolve({ kind: "unread" }));
-  let connection: ExecConnection | undefined;
+  let connection: LastingConnection | undefined;
   const stopListening = onSignals((name) => {
     left.resolve({ kind: "signal", name });
     aborted.abort();
   });
   try {
-    connection = await open(target, makeWhat(screen.size ?? DEFAULT_SIZE), { screen, sink, signal: aborted.signal });
+    connection = await open(target, makeWhat(screen.size ?? DEFAULT_SIZE), {
+      screen,
+      sink,
+      notice,
+      reconnectForMs,
+      signal: aborted.signal,
+    });
     if (!connection) return { end: await left.promise, sessionId: undefined };
     screen.enter();
     const unfollow = followTerminal(screen, connection);
-    void sendKeys(connection, () => left.resolve({ kind: "detached" }));
+    void sendKeys(connection, (end) => left.resolve(end));
     const ended = connection.ended.then(
       (code): TerminalEnd => ({ kind: "exit", code }),
       (error: unknown): TerminalEnd => ({ kind: "lost", error }),
     );
     const end = await Promise.race([ended, left.promise]);
     unfollow();
+    notice.stop();
     connection.detach();
     await screen.leaveQuietly({ freshLine: !(quietExit && end.kind === "exit") });
     return { end, sessionId: connection.info.session_id };
@@ -81,34 +95,47 @@ export async function runTerminal(
 interface Surroundings {
   screen: Screen;
   sink: OutputSink;
+  notice: LossNotice;
+  reconnectForMs: number;
   signal: AbortSignal;
 }
 
 /** Connects with a spinner; undefined when a signal came first. */
-async function open(target: Target, what: ExecWhat, { screen, sink, signal }: Surroundings): Promise<ExecConnection | undefined> {
+async function open(target: Target, what: ExecWhat, around: Surroundings): Promise<LastingConnection | undefined> {
+  const { screen, sink, notice, signal, reconnectForMs } = around;
   using spinner = new Spinner();
   spinner.show(`waking ${target.sprite}`);
-  const output = (_stream: "stdout" | "stderr", data: Uint8Array): void => {
-    spinner.stop(); // output may come before the connection is handed over
-    if (!screen.write(data)) sink.hold(process.stdout);
+  let live: LastingConnection | undefined;
+  const handlers: LastingHandlers = {
+    output: (_stream, data) => {
+      spinner.stop(); // output may come before the connection is handed over
+      if (!screen.write(data)) sink.hold(process.stdout);
+    },
+    lost: () => notice.lost(),
+    back: (how) => {
+      if (!notice.back(how) && live && screen.size) askToDrawAnew(live, screen.size);
+    },
+    missing: (bytes) => notice.missing(bytes),
   };
   try {
-    const connection = await connectExec(
-      target,
-      what,
-      { output },
-      { signal, onRetry: (message) => spinner.show(`${target.sprite}: ${message}`) },
-    );
-    sink.attach(connection);
-    return connection;
+    const onRetry = (message: string): void => spinner.show(`${target.sprite}: ${message}`);
+    live = await connectExec(target, what, handlers, { signal, onRetry, reconnectForMs, redrawAfterMs: notice.afterMs });
+    sink.attach(live);
+    return live;
   } catch (error) {
     if (signal.aborted) return undefined;
     throw error;
   }
 }
 
+/** A change of size makes full-screen programs draw themselves anew. */
+function askToDrawAnew(connection: LastingConnection, size: Size): void {
+  connection.resize({ cols: size.cols, rows: Math.max(1, size.rows - 1) });
+  connection.resize(size);
+}
+
 /** Keeps the remote terminal as large as ours. Returns how to stop. */
-function followTerminal(screen: Screen, connection: ExecConnection): () => void {
+function followTerminal(screen: Screen, connection: LastingConnection): () => void {
   const resize = (): void => {
     screen.resized();
     if (screen.size) connection.resize(screen.size);
@@ -126,18 +153,24 @@ function followTerminal(screen: Screen, connection: ExecConnection): () => void 
   };
 }
 
-/** Sends what is typed, until the detach key. The end of an input that is no terminal is sent as Ctrl-D. */
-async function sendKeys(connection: ExecConnection, onDetach: () => void): Promise<void> {
-  const detachKey = new DetachKey();
+/**
+ * Sends what is typed, until the detach key, or Ctrl-C while nobody could be told of it. The end of
+ * an input that is no terminal is sent as Ctrl-D.
+ */
+async function sendKeys(connection: LastingConnection, leave: (end: TerminalEnd) => void): Promise<void> {
+  const detachKey = new ControlKey(DETACH_KEY);
+  const interruptKey = new ControlKey(INTERRUPT_KEY);
   const isTerminal = process.stdin.isTTY;
   let sent = Promise.resolve();
   const send = (data: Uint8Array): void => {
     if (data.length > 0) sent = sent.then(() => connection.write(data));
   };
   process.stdin.on("data", (chunk: Uint8Array) => {
+    const interrupts = isTerminal && interruptKey.find(chunk) !== undefined && !connection.isConnected;
+    if (interrupts) return leave({ kind: "gave_way" });
     const before = isTerminal ? detachKey.find(chunk) : undefined;
     send(before === undefined ? chunk : chunk.subarray(0, before));
-    if (before !== undefined) onDetach();
+    if (before !== undefined) leave({ kind: "detached" });
   });
   process.stdin.on("end", () => {
     if (!isTerminal) send(END_OF_TRANSMISSION);

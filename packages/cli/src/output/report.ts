@@ -72,6 +72,8 @@ export function describeError(error: unknown): Facts {
 function connectionFacts(error: ConnectionError): { why: string | undefined; hint: string | undefined } {
   if (error.code === "timeout") return { why: undefined, hint: "Try again; if it stays, look at the server's log." };
   if (error.code === "bad_answer") return { why: undefined, hint: "Check the API URL: `sprite org list` shows it." };
+  if (error.code === "gave_up") return { why: undefined, hint: "Check the network and the server, then run `sprite attach`." };
+  if (error.code === "session_gone") return { why: undefined, hint: "How the command ended cannot be learned; look at what it did." };
   if (error.code === "closed") return { why: undefined, hint: "Try again." };
   switch (networkCode(error)) {
     case "ECONNREFUSED":

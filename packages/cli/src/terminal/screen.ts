@@ -24,7 +24,7 @@ export interface Size {
 }
 
 export class Screen {
-  readonly #tracker: ModeTracker;
+  #tracker: ModeTracker;
   #raw: RawMode | undefined;
   #state: "before" | "inside" | "left" = "before";
   #undone = false;
@@ -58,6 +58,38 @@ export class Screen {
     this.enter();
     if (process.stdout.isTTY) this.#tracker.feed(output);
     return process.stdout.write(output);
+  }
+
+  /** True when both sides of a notice are the terminal that is shown on. */
+  get #isShown(): boolean {
+    return this.#state === "inside" && !this.#undone && process.stdout.isTTY;
+  }
+
+  /**
+   * Shows one line of ours amid the remote output: below it on the main screen, over the last row
+   * of an alternate one. False when there is no terminal to show it on.
+   */
+  notice(line: string): boolean {
+    if (!this.#isShown) return false;
+    const { cols = 80, rows = 24 } = this.size ?? {};
+    const text = line.slice(0, cols - 1);
+    const start = this.#tracker.unfinished === "nothing" ? "" : "\x18";
+    if (this.#tracker.alternate !== undefined) writeNow(`${start}\x1b7\x1b[0m\x1b[${rows};1H\x1b[2K\x1b[7m${text}\x1b[0m\x1b8`);
+    else writeNow(`${start}${this.#tracker.leavesFreshLine ? "" : "\r\n"}\x1b[0m${text}\r\n`);
+    return true;
+  }
+
+  /**
+   * Makes room for a picture that is drawn from scratch: modes are undone, what is on the screen,
+   * with `line` below it, moves up into the terminal's memory. False as for `notice`.
+   */
+  beginPicture(line: string): boolean {
+    if (!this.#isShown) return false;
+    const rows = this.size?.rows ?? 24;
+    const fresh = this.#tracker.leavesFreshLine ? "" : "\r\n";
+    writeNow(`${undoSequence(this.#tracker)}${fresh}${line}\x1b[${rows};1H${"\n".repeat(rows)}\x1b[H`);
+    this.#tracker = new ModeTracker(rows);
+    return true;
   }
 
   resized(): void {

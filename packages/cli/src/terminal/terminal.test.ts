@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ControlParser } from "./control-parser.ts";
-import { DetachKey } from "./detach-key.ts";
+import { ControlKey, DETACH_KEY, INTERRUPT_KEY } from "./control-key.ts";
 import { ModeTracker, PRIVATE_MODES } from "./mode-tracker.ts";
 import { undoSequence } from "./undo.ts";
 
@@ -225,8 +225,8 @@ describe("ModeTracker and undo", () => {
   });
 });
 
-describe("DetachKey", () => {
-  const find = (text: string): number | undefined => new DetachKey().find(Buffer.from(text, "latin1"));
+describe("ControlKey", () => {
+  const find = (text: string): number | undefined => new ControlKey(DETACH_KEY).find(Buffer.from(text, "latin1"));
 
   test.each([
     ["\x1c", 0],
@@ -257,8 +257,18 @@ describe("DetachKey", () => {
   });
 
   test("[CLI-34] is found over pieces; only its last piece is held back", () => {
-    const key = new DetachKey();
+    const key = new ControlKey(DETACH_KEY);
     expect(key.find(Buffer.from("x\x1b[9"))).toBeUndefined();
     expect(key.find(Buffer.from("2;5u"))).toBe(0);
+  });
+
+  test.each([
+    ["ls\x03x", 2],
+    ["\x1b[99;5u", 0],
+    ["\x1b[27;5;99~", 0],
+    ["\x1b[200~a\x03\x1b[201~", undefined],
+    ["\x1c", undefined],
+  ])("[CLI-46] Ctrl-C in %j is at %s", (text, at) => {
+    expect(new ControlKey(INTERRUPT_KEY).find(Buffer.from(text, "latin1"))).toBe(at);
   });
 });
