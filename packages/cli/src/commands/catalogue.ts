@@ -52,6 +52,8 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
     [
       entry("exec, x -- cmd…", "run a command", () => import("./exec.ts")),
       entry("console, c", "open a shell; Ctrl-\\ leaves it running", () => import("./console.ts")),
+      entry("jobs list|logs|wait|…", "commands in the background: exec --background", () => import("./jobs.ts")),
+      entry("sessions, s list|attach|kill", "commands that run now", () => import("./sessions.ts")),
       entry("attach [id]", "go back to a session that was left", () => import("./attach.ts")),
     ],
   ],

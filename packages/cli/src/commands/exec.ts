@@ -22,9 +22,10 @@ export function build(context: CommandContext) {
     .option("--env <k=v,k2=v2>", "variables; may be repeated", decodeEnv)
     .option("--tty", "with a terminal; Ctrl-\\ leaves it running")
     .option("--background", "as a job that needs no client; prints its id")
-    .option("--timeout <time>", "end the job after it (10m); only with --background", decodeDuration)
-    .option("--webhook <url>", "tell it of the job's end; only with --background")
-    .option("--key <key>", "start no second job for this key; only with --background")
+    .option("--timeout <time>", "for --background: end the job after it (10m)", decodeDuration)
+    .option("--input <file>", "for --background: its input; - is standard input")
+    .option("--webhook <url>", "for --background: is told of the job's end")
+    .option("--key <key>", "for --background: one job only for this key")
     .option("--http-post", "by one HTTP request, for networks without WebSockets")
     .option("--no-stdin", "give the command no input")
     .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
@@ -66,7 +67,7 @@ export function build(context: CommandContext) {
 
 /** Options that only a job has, and those that it has not. */
 function requireBackground(options: Readonly<Record<string, unknown>>): void {
-  const wrong = (options["background"] ? ["tty", "httpPost"] : ["timeout", "webhook", "key"]).find((name) => options[name] !== undefined);
+  const wrong = (options["background"] ? ["tty", "httpPost"] : ["timeout", "input", "webhook", "key"]).find((name) => options[name] !== undefined);
   if (wrong === undefined) return;
   const flag = `--${wrong.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new CliError(options["background"] ? `${flag} and --background exclude each other.` : `${flag} is only for --background.`, {

@@ -34,6 +34,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
   };
 }
 
+/** `SPRITE_WEBHOOK_SECRET`: signs what webhooks of jobs get; not a flag, so that no process list shows it. */
+export function webhookSecret(variables: NodeJS.ProcessEnv = process.env): string | undefined {
+  return variables["SPRITE_WEBHOOK_SECRET"] || undefined;
+}
+
 /** True on a terminal that can do no more than print. */
 export function isDumbTerminal(variables: NodeJS.ProcessEnv = process.env): boolean {
   return variables["TERM"] === "dumb";
