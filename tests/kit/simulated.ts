@@ -9,9 +9,9 @@ import path from "node:path";
 import type { Duplex } from "node:stream";
 import { type Logger, Scope, silentLogger } from "@sprited/base";
 import { type DiskPool, type HomeLayout, homeLayout, type ImageRecord, type ImageStore } from "@sprited/disk";
-import { composeFeatures, type Features, startApiServer } from "@sprited/daemon";
+import { composeFeatures, type Features, type FeatureSettings, type HostParts, startApiServer } from "@sprited/daemon";
 import { DiskError } from "@sprited/disk";
-import { type GuestSurroundings, openSimulatedDriver, SimulatedHost } from "@sprited/vmm";
+import { type GuestSurroundings, openSimulatedDriver, type RunningGuest, SimulatedHost } from "@sprited/vmm";
 import { startBareAgent } from "@sprited/agent/bare";
 import { BOOT_PORT, LINK_PORT } from "@sprited/protocol/guest";
 import { ask } from "./http.ts";
@@ -27,7 +27,9 @@ export interface GuestPorts {
 
 export interface SimulatedOptions {
   /** What runs in each VM; the real agent when left out. `route` says where its link listens. */
-  guest?: (ports: GuestPorts, route: (address: { host: string; port: number }) => void) => Promise<AsyncDisposable>;
+  guest?: (ports: GuestPorts, route: (address: { host: string; port: number }) => void) => Promise<RunningGuest>;
+  /** Offers control connections. */
+  control?: boolean;
   /** Silence after which a sign of life is sent, ms. */
   keepAliveMs?: number;
   timeouts?: Partial<{ bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number }>;
@@ -38,6 +40,7 @@ export interface SimulatedOptions {
   /** The check of checkpoints; passes when left out. */
   checkDisk?: (file: string) => Promise<{ healthy: boolean; detail: string }>;
   logger?: Logger;
+  jobs?: FeatureSettings["jobs"];
 }
 
 export interface SimulatedTarget extends Target, AsyncDisposable {
@@ -45,6 +48,8 @@ export interface SimulatedTarget extends Target, AsyncDisposable {
   features: Features;
   host: SimulatedHost;
   layout: HomeLayout;
+  /** Closes the daemon and starts another on the same home, at the same address; VMs and commands run on. */
+  restart(): Promise<void>;
 }
 
 /** Starts it; disposing ends every VM and command and removes the home. */
@@ -64,56 +69,100 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
     (async (ports, route) => {
       const agent = await startBareAgent({ bootPort: ports.boot, linkPort: ports.link, home: userHome });
       route(agent.address);
-      return agent;
+      return {
+        setPaused: (isPaused) => agent.setStopped(isPaused),
+        [Symbol.asyncDispose]: () => agent[Symbol.asyncDispose](),
+      };
     });
   const host = new SimulatedHost();
   const driver = openSimulatedDriver({
     host,
     guest: async (surroundings) => {
-      const spec = host.running().find((machine) => machine.spec.incarnation === surroundings.incarnation)?.spec;
-      return await guest(portsOf(surroundings), (address) => spec && slots?.route(spec, address));
+      let address: { host: string; port: number } | undefined;
+      const route = ({ incarnation }: GuestSurroundings): void => {
+        const spec = host.running().find((machine) => machine.spec.incarnation === incarnation)?.spec;
+        if (spec && address) slots?.route(spec, address);
+      };
+      const running = await guest(portsOf(surroundings), (found) => {
+        address = found;
+        route(surroundings);
+      });
+      return {
+        setPaused: (isPaused) => running.setPaused?.(isPaused),
+        // Another machine has another place on the network.
+        resumed: route,
+        [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+      };
     },
   });
-  scope.defer("VMs", async () => {
-    for (const machine of host.running()) await host.crash(machine.spec.incarnation);
-  });
-  const features = await composeFeatures(
-    {
-      layout,
-      driver: options.carrier === "serial" ? withSocketPorts(driver, root) : driver,
-      slots,
-      pool: copyingPool(layout.pool, options.cloneFault),
-      images: await oneImage(layout.images),
-      checkDisk: options.checkDisk ?? (async () => ({ healthy: true, detail: "" })),
-      system: { digest: "simulated", kernelPath: "/dev/null", initrdPath: "/dev/null", systemPath: "/dev/null" },
-    },
-    {
-      defaults: { cpus: 1, memoryMib: 256, storageGb: 1, imageName: "minimal" },
-      limits: { cpusMax: 8, memoryMibMax: 16_384, storageGbMin: 1, storageGbMax: 1000 },
-      timeouts: { bootMs: 20_000, resumeMs: 20_000, guestCallMs: 10_000, stopMs: 5_000, ...options.timeouts },
-    },
-    { logger },
-  );
-  scope.defer("features", () => features.close());
-  await features.recover();
-  const api = await startApiServer({
-    listen: { host: "127.0.0.1", port: 0 },
-    features,
-    logger,
-    version: "0.1.0",
-    spriteDomain: "localhost",
-    ...(options.keepAliveMs === undefined ? {} : { timings: { keepAliveMs: options.keepAliveMs } }),
-  });
-  scope.defer("API", () => api.close({ drainMs: 100 }));
+  scope.defer("VMs", () => host.close());
+  const parts: HostParts = {
+    layout,
+    driver: options.carrier === "serial" ? withSocketPorts(driver, root) : driver,
+    slots,
+    pool: copyingPool(layout.pool, options.cloneFault),
+    images: await oneImage(layout.images),
+    checkDisk: options.checkDisk ?? (async () => ({ healthy: true, detail: "" })),
+    system: { digest: "simulated", kernelPath: "/dev/null", initrdPath: "/dev/null", systemPath: "/dev/null" },
+  };
+  const serve = (port: number): Promise<Served> => serveDaemon(parts, { ...options, logger, port });
+  let served = await serve(0);
+  scope.defer("daemon", () => served.close());
   const target = {
     kind: "simulated" as const,
-    baseUrl: api.url,
+    baseUrl: served.url,
     token: (await readFile(layout.tokenPath, "utf8")).trim(),
     organization: "",
   };
   const { organization } = (await ask(target, "/v1/organization")).json() as { organization: { slug: string } };
   const owned = scope.move();
-  return { ...target, organization: organization.slug, features, host, layout, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
+  return {
+    ...target,
+    organization: organization.slug,
+    get features() {
+      return served.features;
+    },
+    host,
+    layout,
+    restart: async () => {
+      await served.close();
+      served = await serve(Number(new URL(target.baseUrl).port));
+    },
+    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+  };
+}
+
+interface Served {
+  features: Features;
+  url: string;
+  close(): Promise<void>;
+}
+
+/** Features and API of one daemon's life. */
+async function serveDaemon(parts: HostParts, options: SimulatedOptions & { logger: Logger; port: number }): Promise<Served> {
+  const { logger } = options;
+  await using scope = new Scope("daemon");
+  const settings: FeatureSettings = {
+    defaults: { cpus: 1, memoryMib: 256, storageGb: 1, imageName: "minimal" },
+    limits: { cpusMax: 8, memoryMibMax: 16_384, storageGbMin: 1, storageGbMax: 1000 },
+    timeouts: { bootMs: 20_000, resumeMs: 20_000, guestCallMs: 10_000, stopMs: 5_000, ...options.timeouts },
+    ...(options.jobs ? { jobs: options.jobs } : {}),
+  };
+  const features = await composeFeatures(parts, settings, { logger });
+  scope.defer("features", () => features.close());
+  await features.recover();
+  const api = await startApiServer({
+    listen: { host: "127.0.0.1", port: options.port },
+    features,
+    logger,
+    version: "0.1.0",
+    spriteDomain: "localhost",
+    ...(options.control === undefined ? {} : { control: options.control }),
+    ...(options.keepAliveMs === undefined ? {} : { timings: { keepAliveMs: options.keepAliveMs } }),
+  });
+  scope.defer("API", () => api.close({ drainMs: 100 }));
+  const owned = scope.move();
+  return { features, url: api.url, close: () => owned[Symbol.asyncDispose]() };
 }
 
 function portsOf({ ports }: GuestSurroundings): GuestPorts {

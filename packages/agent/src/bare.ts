@@ -34,6 +34,8 @@ export interface BareAgent extends AsyncDisposable {
   readonly address: { host: string; port: number };
   /** Serves one link over any carrier. */
   serve(carrier: Duplex): void;
+  /** Stops every command, as the vCPUs of a paused VM would, or lets them go on. */
+  setStopped(isStopped: boolean): void;
 }
 
 /** Starts an agent in this process and announces `idle`. Disposing it kills its sessions. */
@@ -68,6 +70,11 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
   return {
     address: { host: "127.0.0.1", port: (listener.address() as AddressInfo).port },
     serve: (carrier) => links.serve(carrier),
+    setStopped: (isStopped) => {
+      for (const { pid, exit } of sessions.list()) {
+        if (pid !== null && exit === null) processes.signalSession(pid, isStopped ? os.constants.signals.SIGSTOP : os.constants.signals.SIGCONT);
+      }
+    },
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
 }

@@ -4,6 +4,7 @@ export {
   type GuestMemory,
   type GuestSurroundings,
   openSimulatedDriver,
+  type RunningGuest,
   type SimulatedDriverOptions,
   type SimulatedGuest,
   SimulatedHost,

@@ -103,6 +103,11 @@ export class ProcessTable {
     }
   }
 
+  /** Sends a signal to everything in a child's session. */
+  signalSession(pid: number, signal: number): void {
+    for (const member of [pid, ...sessionMembers(pid)]) this.kill(member, signal);
+  }
+
   close(): void {
     process.off("SIGCHLD", this.#reap);
   }

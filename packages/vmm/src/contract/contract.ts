@@ -20,6 +20,7 @@ export function vmmContract(name: string, openWorld: () => Promise<ContractWorld
     coldStarts(bench);
     pauses(bench);
     resumes(bench);
+    ownMemory(bench);
     ends(bench);
     adoptions(bench);
     refusals(bench);
@@ -257,6 +258,70 @@ function resumes(bench: Bench): void {
       const copy = await bench.copy();
       await damage(copy);
       await expectRefused(bench, bench.resumed("private", copy), "vmm_snapshot_unusable");
+    });
+  });
+}
+
+function ownMemory(bench: Bench): void {
+  const once = (snapshot: MemorySnapshot): VmSpec => bench.spec({ kind: "snapshot", snapshot, mapping: "shared", once: true });
+  const isThere = async (file: string): Promise<boolean> =>
+    await fs.access(file).then(
+      () => true,
+      () => false,
+    );
+  /** A machine that was resumed from the shared snapshot, counted on, and was saved into files of its own. */
+  const saveOwn = async (): Promise<MemorySnapshot> => {
+    const savePath = bench.path("own");
+    await fs.writeFile(savePath, "");
+    const memory = { kind: "snapshot", snapshot: bench.saved.snapshot, mapping: "private", savePath } as const;
+    return await bench.with(bench.spec(memory), async (vm) => {
+      expect(await askGuest(vm, "add")).toBe(bench.saved.number + 1);
+      await vm.pause();
+      await vm.saveState(bench.path("state"));
+      await vm.resume();
+      expect(await askGuest(vm, "add")).toBe(bench.saved.number + 2);
+      await vm.pause();
+      const own = await vm.saveState(bench.path("state"));
+      expect(own.ramPath).toBe(savePath);
+      return own;
+    });
+  };
+
+  describe("memory of its own", () => {
+    test("is made of a private view by saving it, as often as wanted; later saves write the devices alone", async () => {
+      const before = await digestOf(bench.saved.snapshot.ramPath);
+      let own = await saveOwn();
+      expect(await digestOf(bench.saved.snapshot.ramPath)).toBe(before);
+      for (let more = 3; more <= 4; more += 1) {
+        own = await bench.with(once(own), async (vm) => {
+          expect(await askGuest(vm, "add")).toBe(bench.saved.number + more);
+          await vm.pause();
+          return await vm.saveState(bench.path("state"));
+        });
+      }
+    });
+
+    test("that can be resumed once is used up when its VM runs, and as it was when the start could not be", async () => {
+      const own = await saveOwn();
+      const missing = { serial: "missing", path: bench.path("missing"), readOnly: false };
+      const spec = once(own);
+      await expectRefused(bench, { ...spec, disks: [...spec.disks, missing] }, "vmm_control");
+      expect(await isThere(own.statePath)).toBe(true);
+      await bench.with(once(own), async (vm) => {
+        expect(await isThere(own.statePath)).toBe(false);
+        expect(await askGuest(vm, "get")).toBe(bench.saved.number + 2);
+      });
+      await expectRefused(bench, once(own), "vmm_snapshot_unusable");
+    });
+
+    test("whose only resume was cut off with the program goes on in the VM that is found", async () => {
+      const before = await bench.start(once(await saveOwn()));
+      await bench.world.cutOffStart(before);
+      await bench.driver.close();
+      bench.world.driver = await bench.world.reopen();
+      const vm = await bench.driver.adopt(before.spec.directory);
+      expect(await askGuest(vm!, "add")).toBe(bench.saved.number + 3);
+      await finish(vm!);
     });
   });
 }

@@ -3,6 +3,7 @@
  * real ports; directories, records, memory and state are files as a real driver's are, so that
  * adoption, crashes and unusable snapshots mean the same. Proved by the contract suite.
  */
+import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import type { Duplex } from "node:stream";
@@ -10,11 +11,12 @@ import { assert, Scope } from "@sprited/base";
 import { z } from "zod";
 import { VmmError } from "../errors.ts";
 import { checkSpec, STATE_OFFSET } from "../qemu/args.ts";
+import { forgetUsed, onceState, useUp } from "../qemu/once.ts";
 import { createVmDirectory, findRecord, findText, vmPaths, writeRecord } from "../qemu/record.ts";
 import { sealState, unusable, verifySnapshot } from "../qemu/snapshot.ts";
 import type { MemorySnapshot, VmExit, VmmDriver, VmProcess, VmSpec } from "../vmm.ts";
 import { SimulatedHost } from "./host.ts";
-import { createRam, type SimulatedGuest, SimulatedMachine } from "./machine.ts";
+import { createRam, type ParkedGuest, type SimulatedGuest, SimulatedMachine } from "./machine.ts";
 
 const BUILD = "simulated 1";
 
@@ -63,7 +65,14 @@ async function start(spec: VmSpec, context: StartContext): Promise<VmProcess> {
   }
   await requireDisks(spec);
   await meetFault(context);
-  const machine = openMachine(spec);
+  const statePath = onceState(spec);
+  const token = statePath === undefined ? undefined : await savedToken(statePath);
+  if (statePath !== undefined) {
+    await useUp(statePath);
+    await forgetUsed(statePath);
+  }
+  const machine = openMachine(spec, token === undefined ? undefined : host.takeParked(token));
+  machine.onParked = ({ token: saved, ...parked }) => host.park(saved, parked);
   const identity = host.admit(machine);
   machine.startTicks = identity.startTicks;
   scope.defer("machine", () => machine.end("requested"));
@@ -75,9 +84,14 @@ async function start(spec: VmSpec, context: StartContext): Promise<VmProcess> {
   return new SimulatedVm(machine, identity.pid);
 }
 
-function openMachine(spec: VmSpec): SimulatedMachine {
+/** What names a save, behind the header of its device state. */
+async function savedToken(statePath: string): Promise<string> {
+  return (await fs.readFile(statePath)).subarray(STATE_OFFSET).toString();
+}
+
+function openMachine(spec: VmSpec, parked: ParkedGuest | undefined): SimulatedMachine {
   try {
-    return new SimulatedMachine(spec);
+    return new SimulatedMachine(spec, parked);
   } catch (cause) {
     throw spec.memory.kind === "snapshot"
       ? unusable("its RAM file cannot be read", cause)
@@ -107,7 +121,8 @@ async function adopt(directory: string, host: SimulatedHost): Promise<VmProcess 
   const identity = text === undefined ? undefined : identityFile.safeParse(JSON.parse(text)).data;
   const machine = identity && host.find(identity);
   const record = await findRecord(paths);
-  const isStarted = (await findText(paths.started)) !== undefined;
+  // One that resumes what can be resumed once may have run: it is kept.
+  const isStarted = (await findText(paths.started)) !== undefined || (record !== undefined && onceState(record.spec) !== undefined);
   if (machine && identity && record && isStarted) return new SimulatedVm(machine, identity.pid);
   await machine?.end("requested");
   await fs.rm(directory, { recursive: true, force: true });
@@ -150,15 +165,22 @@ class SimulatedVm implements VmProcess {
 
   async saveState(statePath: string): Promise<MemorySnapshot> {
     const { memory, shape } = this.spec;
-    if (memory.kind === "snapshot" && memory.mapping === "private") {
+    const savePath = memory.kind === "snapshot" && memory.mapping === "private" ? memory.savePath : undefined;
+    const isPrivate = memory.kind === "snapshot" && memory.mapping === "private";
+    if (isPrivate && savePath === undefined) {
       throw new VmmError("vmm_not_shared", "the VM's memory is a private view of another's file; it has no file of its own to keep");
     }
-    if (!this.#requireControl().isPaused) throw new VmmError("vmm_control", "the state of a running VM cannot be saved; pause it first");
+    const machine = this.#requireControl();
+    if (!machine.isPaused) throw new VmmError("vmm_control", "the state of a running VM cannot be saved; pause it first");
+    const token = `${this.incarnation} ${randomBytes(8).toString("hex")}`;
     const writtenPath = path.join(vmPaths(this.spec.directory).jail, "state");
-    await fs.writeFile(writtenPath, Buffer.concat([Buffer.alloc(STATE_OFFSET), Buffer.from(this.incarnation)]));
+    await fs.writeFile(writtenPath, Buffer.concat([Buffer.alloc(STATE_OFFSET), Buffer.from(token)]));
+    if (savePath !== undefined) machine.memory.saveTo(this.spec, savePath);
     await sealState(writtenPath, statePath, { build: BUILD, shape });
     await fs.rm(writtenPath);
-    return { ramPath: memory.kind === "fresh" ? memory.path : memory.snapshot.ramPath, statePath, build: BUILD, shape };
+    machine.savedAs = { token, statePath };
+    const ramPath = savePath ?? (memory.kind === "fresh" ? memory.path : memory.snapshot.ramPath);
+    return { ramPath, statePath, build: BUILD, shape };
   }
 
   async console(): Promise<string> {

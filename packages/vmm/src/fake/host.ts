@@ -3,8 +3,9 @@
  * Ends, hangs and failures are injected here, from outside of the driver, as they happen to a
  * real one.
  */
+import { existsSync } from "node:fs";
 import { VmmError } from "../errors.ts";
-import type { SimulatedMachine } from "./machine.ts";
+import { endGuest, type ParkedGuest, type SimulatedMachine } from "./machine.ts";
 
 /** Above every pid that Linux gives out: nobody kills a real process by mistake. */
 const PID_BASE = 4_194_305;
@@ -15,6 +16,7 @@ export type StartFault = { kind: "fail"; error: VmmError } | { kind: "hang" };
 export class SimulatedHost {
   readonly #machines = new Map<number, SimulatedMachine>();
   readonly #faults: StartFault[] = [];
+  readonly #parked = new Map<string, ParkedGuest>();
   #lastPid = PID_BASE;
   #lastStart = 0;
 
@@ -37,6 +39,30 @@ export class SimulatedHost {
     return [...this.#machines.values()].filter((machine) => !machine.hasEnded);
   }
 
+  /** Keeps a saved guest for the resume of that save; ends those that nobody can resume any more. */
+  park(token: string, parked: ParkedGuest): void {
+    this.#parked.set(token, parked);
+    for (const [other, { guest, statePath }] of this.#parked) {
+      if (existsSync(statePath)) continue;
+      this.#parked.delete(other);
+      void endGuest(guest);
+    }
+  }
+
+  /** The guest of a save, once. */
+  takeParked(token: string): ParkedGuest | undefined {
+    const parked = this.#parked.get(token);
+    this.#parked.delete(token);
+    return parked;
+  }
+
+  /** Ends every machine as a crash would, and every guest that is parked. */
+  async close(): Promise<void> {
+    const parked = [...this.#parked.values()];
+    this.#parked.clear();
+    await Promise.all([...this.running().map((machine) => machine.end("crashed")), ...parked.map(({ guest }) => endGuest(guest))]);
+  }
+
   /** The next start meets this fault. */
   failNextStart(fault: StartFault): void {
     this.#faults.push(fault);
@@ -48,7 +74,9 @@ export class SimulatedHost {
 
   /** Ends a machine's process as a crash would. */
   async crash(incarnation: string): Promise<void> {
-    await this.#of(incarnation).end("crashed");
+    const machine = this.#of(incarnation);
+    machine.savedAs = undefined;
+    await machine.end("crashed");
   }
 
   /** Makes a machine's control socket mute: pause, resume and save time out; the guest runs on. */

@@ -1,3 +1,3 @@
 export { openSimulatedDriver, type SimulatedDriverOptions } from "./driver.ts";
 export { SimulatedHost, type StartFault } from "./host.ts";
-export type { GuestMemory, GuestSurroundings, SimulatedGuest } from "./machine.ts";
+export type { GuestMemory, GuestSurroundings, RunningGuest, SimulatedGuest } from "./machine.ts";

@@ -1,6 +1,10 @@
 /**
  * One simulated machine: a guest in this process behind ports that behave as a VM's do, with
- * memory in the same kind of file. What the guest does not keep in its memory is lost by a resume.
+ * memory in the same kind of file.
+ *
+ * A guest is more than that file can hold (processes, connections), so one whose machine ends
+ * after a save is parked alive, and the resume of exactly that save goes on with it. What is
+ * resumed from a copy is a new guest, which has only what was kept in its memory.
  */
 import fs from "node:fs";
 import type { Duplex } from "node:stream";
@@ -29,8 +33,26 @@ export interface GuestSurroundings {
   powerOff(): void;
 }
 
-/** Starts what runs in a machine; disposing stops it at once. */
-export type SimulatedGuest = (surroundings: GuestSurroundings) => Promise<AsyncDisposable>;
+/** What runs in a machine; disposing stops it at once. */
+export interface RunningGuest extends AsyncDisposable {
+  /** Its vCPUs stop or run again. */
+  setPaused?(isPaused: boolean): void;
+  /** It goes on in another machine: same ports, another incarnation. */
+  resumed?(surroundings: GuestSurroundings): void;
+}
+
+/** Starts what runs in a machine. */
+export type SimulatedGuest = (surroundings: GuestSurroundings) => Promise<RunningGuest>;
+
+/** A guest without a machine, as it was when it was saved. */
+export interface ParkedGuest {
+  guest: RunningGuest;
+  ports: ReadonlyMap<string, SimulatedPort>;
+  memory: SimulatedMemory;
+  powerOff: { current: () => void };
+  /** Where its device state lies; without it nobody can resume it. */
+  statePath: string;
+}
 
 export class SimulatedMachine {
   readonly spec: VmSpec;
@@ -40,27 +62,42 @@ export class SimulatedMachine {
   hasEnded = false;
   readonly ended: Promise<VmExit["kind"]>;
   readonly ports: ReadonlyMap<string, SimulatedPort>;
-  readonly memory: GuestMemory;
-  #guest: AsyncDisposable | undefined;
+  readonly memory: SimulatedMemory;
+  /** The last save since when the vCPUs stand still: who ends now is parked under it. */
+  savedAs: { token: string; statePath: string } | undefined;
+  /** Takes the guest of a machine that ended after it was saved. */
+  onParked: (parked: ParkedGuest & { token: string }) => void = () => {};
+  readonly #powerOff: { current: () => void };
+  #guest: RunningGuest | undefined;
   #settle: (kind: VmExit["kind"]) => void = () => {};
 
-  constructor(spec: VmSpec) {
+  constructor(spec: VmSpec, parked?: ParkedGuest) {
     this.spec = spec;
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
-    this.ports = new Map(spec.ports.map((name) => [name, new SimulatedPort()]));
-    this.memory = openMemory(spec);
+    this.ports = parked?.ports ?? new Map(spec.ports.map((name) => [name, new SimulatedPort()]));
+    this.memory = parked?.memory ?? new SimulatedMemory();
+    this.memory.moveTo(spec);
+    this.#guest = parked?.guest;
+    this.#powerOff = parked?.powerOff ?? { current: () => {} };
+    this.#powerOff.current = () => void this.end("guest");
   }
 
-  async boot(guest: SimulatedGuest): Promise<void> {
-    const ports = new Map([...this.ports].map(([name, port]) => [name, port.guestEnd]));
-    const { incarnation, disks } = this.spec;
-    this.#guest = await guest({ incarnation, ports, disks, memory: this.memory, powerOff: () => void this.end("guest") });
+  async boot(start: SimulatedGuest): Promise<void> {
+    const surroundings = this.#surroundings();
+    if (!this.#guest) {
+      this.#guest = await start(surroundings);
+      return;
+    }
+    this.#guest.resumed?.(surroundings);
+    this.setPaused(false);
   }
 
   setPaused(isPaused: boolean): void {
+    if (!isPaused) this.savedAs = undefined;
     this.isPaused = isPaused;
+    this.#guest?.setPaused?.(isPaused);
     for (const port of this.ports.values()) port.setPaused(isPaused);
   }
 
@@ -68,15 +105,29 @@ export class SimulatedMachine {
   async end(kind: VmExit["kind"]): Promise<void> {
     if (this.hasEnded) return;
     this.hasEnded = true;
-    for (const port of this.ports.values()) port.close();
     const guest = this.#guest;
-    if (guest) {
-      await withDeadline("the end of a simulated guest", { timeoutMs: GUEST_END_TIMEOUT_MS }, async () =>
-        guest[Symbol.asyncDispose](),
-      ).catch(ignore("its machine is gone"));
+    if (this.savedAs && guest) {
+      for (const port of this.ports.values()) port.detach();
+      this.onParked({ guest, ports: this.ports, memory: this.memory, powerOff: this.#powerOff, ...this.savedAs });
+    } else {
+      for (const port of this.ports.values()) port.close();
+      if (guest) await endGuest(guest);
     }
     this.#settle(kind);
   }
+
+  #surroundings(): GuestSurroundings {
+    const { incarnation, disks } = this.spec;
+    const ports = new Map([...this.ports].map(([name, port]) => [name, port.guestEnd]));
+    return { incarnation, ports, disks, memory: this.memory, powerOff: () => this.#powerOff.current() };
+  }
+}
+
+/** Ends a guest; one that does not end holds nobody up for long. */
+export async function endGuest(guest: AsyncDisposable): Promise<void> {
+  await withDeadline("the end of a simulated guest", { timeoutMs: GUEST_END_TIMEOUT_MS }, async () => guest[Symbol.asyncDispose]()).catch(
+    ignore("its machine is gone"),
+  );
 }
 
 /** Makes the RAM of a machine that boots. */
@@ -85,17 +136,33 @@ export function createRam(spec: VmSpec, file: string): void {
   fs.truncateSync(file, spec.shape.memoryMib * 1024 * 1024);
 }
 
-function openMemory(spec: VmSpec): GuestMemory {
-  const file = spec.memory.kind === "fresh" ? spec.memory.path : spec.memory.snapshot.ramPath;
-  const isPrivate = spec.memory.kind === "snapshot" && spec.memory.mapping === "private";
-  let content = readText(file);
-  return {
-    read: () => content,
-    write(text) {
-      content = text;
-      if (!isPrivate) writeText(file, text);
-    },
-  };
+export class SimulatedMemory implements GuestMemory {
+  #content: string | undefined;
+  /** Where writes go; undefined for a private view. */
+  #file: string | undefined;
+
+  /** The RAM is that of this machine from now on; what is remembered stays. */
+  moveTo(spec: VmSpec): void {
+    const { memory } = spec;
+    const file = memory.kind === "fresh" ? memory.path : memory.snapshot.ramPath;
+    this.#content ??= readText(file);
+    this.#file = memory.kind === "snapshot" && memory.mapping === "private" ? undefined : file;
+  }
+
+  read(): string {
+    return this.#content ?? "";
+  }
+
+  write(text: string): void {
+    this.#content = text;
+    if (this.#file !== undefined) writeText(this.#file, text);
+  }
+
+  /** Writes all of it to another file. */
+  saveTo(spec: VmSpec, file: string): void {
+    createRam(spec, file);
+    writeText(file, this.read());
+  }
 }
 
 function readText(file: string): string {

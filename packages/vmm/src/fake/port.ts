@@ -61,9 +61,14 @@ export class SimulatedPort {
     this.#flushToHost();
   }
 
-  /** The machine is gone. */
-  close(): void {
+  /** The machine is gone; the guest's end waits for another. */
+  detach(): void {
     this.#host?.destroy();
+  }
+
+  /** The machine is gone, and the guest with it. */
+  close(): void {
+    this.detach();
     this.guestEnd.destroy();
   }
 

@@ -52,19 +52,18 @@ describe("sprite driver", () => {
     expect(driver.state).toEqual({ kind: "cold" });
     expect(written.at(-1)).toEqual({ state: { kind: "cold" }, begun: undefined, ended: "i1" });
     await driver.wake();
-    expect(driver.state).toEqual({ kind: "running", incarnation: "i2" });
+    expect(driver.state).toEqual({ kind: "running", incarnation: "i2", life: "i2" });
   });
 
   test("[LIFE-4] the incarnation is stored before its VM is started", async () => {
-    const machines = new StagedMachines();
-    const { driver, written } = setup({ kind: "cold" }, machines);
+    const { driver, host, written } = setup({ kind: "cold" });
     let open = (): void => {};
     host.gate = new Promise((resolve) => {
       open = resolve;
     });
     const waking = driver.wake();
     while (host.starts === 0) await new Promise((resolve) => setImmediate(resolve));
-    expect(written).toEqual([{ state: { kind: "waking", incarnation: "i1" }, begun: "i1", ended: undefined }]);
+    expect(written).toEqual([{ state: { kind: "waking", incarnation: "i1", life: "i1" }, begun: "i1", ended: undefined }]);
     open();
     await waking;
   });
@@ -126,45 +125,209 @@ describe("sprite driver", () => {
     expect(host.vms.size).toBe(0);
   });
 
-  test("[LIFE-10] whatever state a crash left, recovery settles it", async () => {
-    const states: SpriteState[] = [
-      { kind: "cold" },
-      { kind: "waking", incarnation: "i1" },
-      { kind: "running", incarnation: "i1" },
-      { kind: "stopping", incarnation: "i1" },
-      { kind: "deleting", incarnation: "i1" },
-    ];
-    const record = {
-      incarnation: "i1",
-      spriteId: "s1",
-      directory: "/nowhere",
-      slotIndex: undefined,
-      key: new Uint8Array(32),
-      createdAtMs: 0,
-    };
-    for (const state of states) {
-      for (const alive of [false, true]) {
-        const machines = new StagedMachines();
-        if (alive) await host.start(await host.plan("s1"), undefined);
-        const { driver, log } = setup(state, machines);
-        await driver.recover(state.kind === "cold" ? undefined : record);
-        if (state.kind === "deleting") expect(log.deleted).toBe(true);
-        else expect(["cold", "running"]).toContain(driver.state.kind);
-        expect(driver.state.kind === "running", `${state.kind}, VM ${alive ? "alive" : "gone"}`).toBe(state.kind === "running" && alive);
-        if (driver.state.kind !== "running" && state.kind !== "cold") expect(host.vms.size).toBe(0);
+  const memory = {
+    build: "b",
+    shape: { cpus: 1, memoryMib: 256 },
+    storageGb: 10,
+    network: false,
+    system: "s",
+    generation: 1,
+    agentVersion: "",
+    ramOffset: 0,
+    savedAtMs: 0,
+  };
+  const record = {
+    incarnation: "i1",
+    spriteId: "s1",
+    directory: "/nowhere",
+    slotIndex: undefined,
+    key: new Uint8Array(32),
+    createdAtMs: 0,
+  };
+  const of = { incarnation: "i1", life: "i1" };
+  const interrupted: [SpriteState, string, string][] = [
+    [{ kind: "cold" }, "cold", "cold"],
+    [{ kind: "waking", ...of }, "cold", "cold"],
+    [{ kind: "waking", ...of, memory }, "running", "cold"],
+    [{ kind: "running", ...of }, "running", "cold"],
+    [{ kind: "pausing", ...of }, "paused", "cold"],
+    [{ kind: "paused", ...of, sinceMs: 0 }, "paused", "cold"],
+    [{ kind: "resuming", ...of }, "paused", "cold"],
+    [{ kind: "hibernating", ...of }, "paused", "cold"],
+    [{ kind: "hibernated", ...of, memory }, "hibernated", "hibernated"],
+    [{ kind: "hibernated", incarnation: undefined, life: "i1", memory }, "hibernated", "hibernated"],
+    [{ kind: "stopping", ...of }, "cold", "cold"],
+    [{ kind: "deleting", incarnation: "i1" }, "deleted", "deleted"],
+    [{ kind: "failed", reason: "test", incarnation: "i1" }, "failed", "failed"],
+  ];
+  test.each(interrupted)(
+    "[LIFE-10] [LIFE-21] a daemon that finds %j settles it: %s with its VM, %s without",
+    async (state, withVm, without) => {
+      for (const alive of "incarnation" in state && state.incarnation !== undefined ? [true, false] : [false]) {
+        const host = newHost();
+        if (alive) host.boot(undefined, "i1");
+        const { driver, store } = setup(state, host);
+        await driver.recover("incarnation" in state && state.incarnation !== undefined ? record : undefined);
+        const after = store.isDeleted ? "deleted" : driver.state.kind;
+        expect(after, `VM ${alive ? "alive" : "gone"}`).toBe(alive ? withVm : without);
+        expect(host.vms.size).toBe(["running", "paused"].includes(after) ? 1 : 0);
+        if (driver.state.kind === "hibernated") expect(driver.state.incarnation).toBeUndefined();
       }
-    }
+    },
+  );
+
+  test("[LIFE-11] a VM that outlived the daemon is taken over with its incarnation and its life", async () => {
+    const host = newHost();
+    host.boot(undefined, "i1");
+    const { driver } = setup({ kind: "running", incarnation: "i1", life: "i0" }, host);
+    await driver.recover(record);
+    expect(driver.life?.id).toBe("i0");
+    expect((await driver.wake()).incarnation).toBe("i1");
+    expect(host.starts).toBe(0);
   });
 
-  test("[LIFE-11] a VM that outlived the daemon is taken over with its incarnation", async () => {
-    const machines = new StagedMachines();
-    const record = await host.plan("s1");
-    await host.start(record, undefined);
-    const { driver } = setup({ kind: "running", incarnation: record.incarnation }, machines);
-    await driver.recover(record);
-    expect(driver.machine?.incarnation).toBe("i1");
+  test("[LIFE-14] a sprite sleeps with its memory and comes back in the same life, again and again", async () => {
+    const { driver, host, written } = setup({ kind: "cold" });
+    await driver.wake();
+    const { life } = driver;
+    for (let round = 2; round < 5; round += 1) {
+      await driver.sleep({ depth: "hibernated" });
+      expect(driver.state).toMatchObject({ kind: "hibernated", incarnation: undefined, life: "i1" });
+      expect(host.vms.size).toBe(0);
+      await driver.wake();
+      expect(driver.life).toBe(life);
+    }
+    expect(written.slice(2, 7).map(({ state }) => state.kind)).toEqual(["pausing", "paused", "hibernating", "hibernated", "hibernated"]);
+  });
+
+  test("[LIFE-14] a pause keeps the machine, and the next request lets it go on", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    const machine = await driver.wake();
+    await driver.sleep({ depth: "paused" });
+    expect([driver.state.kind, host.vms.get("i1")?.isPaused, driver.machine]).toEqual(["paused", true, undefined]);
+    expect(await driver.wake()).toBe(machine);
+    expect([driver.state.kind, host.vms.get("i1")?.isPaused]).toEqual(["running", false]);
+  });
+
+  test("[LIFE-15] nobody falls asleep who is wanted: the check comes again after each step", async () => {
+    const { driver } = setup({ kind: "cold" });
+    await driver.wake();
+    await driver.sleepIfIdle({ depth: "hibernated", isIdle: () => false });
+    expect(driver.state.kind).toBe("running");
+    const answers = [true, true, true, false];
+    await driver.sleepIfIdle({ depth: "hibernated", isIdle: () => answers.shift() ?? false });
+    expect(driver.state.kind).toBe("paused");
+  });
+
+  test("[LIFE-15] a request that comes while the sprite falls asleep takes the sleep back", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    const slept = driver.sleep({ depth: "hibernated" });
+    const woken = driver.wake();
+    await slept;
+    expect((await woken).incarnation).toBe("i1");
+    expect([driver.state.kind, host.starts]).toEqual(["running", 1]);
+  });
+
+  test("[LIFE-17] a memory that cannot be saved leaves the sprite paused, with its processes", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    host.failSave = new Error("disk full");
+    await expect(driver.sleep({ depth: "hibernated" })).rejects.toThrow("disk full");
+    expect(driver.state.kind).toBe("paused");
     expect((await driver.wake()).incarnation).toBe("i1");
-    expect(host.starts).toBe(1);
+  });
+
+  test("[LIFE-18] a wake that fails before the VM could run keeps the memory for the next one", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    await driver.sleep({ depth: "hibernated" });
+    host.failNext = new Error("no network place");
+    await expect(driver.wake()).rejects.toThrow("no network place");
+    expect(driver.state).toMatchObject({ kind: "hibernated", incarnation: undefined, life: "i1" });
+    await driver.wake();
+    expect(driver.life?.id).toBe("i1");
+  });
+
+  test.each([
+    ["no VM takes it", (host: StagedHost) => (host.failNext = new VmmError("vmm_snapshot_unusable", "damaged"))],
+    ["its guest does not answer", (host: StagedHost) => (host.failResume = new Error("no answer"))],
+    ["it is of another build", (host: StagedHost) => (host.problem = "it was saved by another build of the VMM")],
+  ])("[LIFE-19] a memory is given up when %s: the disk is booted, the life has ended", async (_what, damage) => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    const { life } = driver;
+    await driver.sleep({ depth: "hibernated" });
+    damage(host);
+    await driver.wake();
+    expect(await life?.ended).toMatchObject({ code: "vm_lost" });
+    expect([driver.state.kind, driver.life === life]).toEqual(["running", false]);
+    expect(host.wrongResumes).toEqual([]);
+  });
+
+  test("[LIFE-6] a paused VM that dies makes the sprite cold and ends its life", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    const { life } = driver;
+    await driver.sleep({ depth: "paused" });
+    host.vms.get("i1")?.end({ kind: "crashed", detail: "killed" });
+    expect((await life?.ended)?.code).toBe("vm_lost");
+    expect(driver.state).toEqual({ kind: "cold", lost: "the sprite's machine ended" });
+  });
+
+  test("[LIFE-20] a stop of a sleeping sprite wakes it first, to flush its disk", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    const { life } = driver;
+    await driver.sleep({ depth: "hibernated" });
+    await driver.stop();
+    expect([driver.state, host.stops]).toEqual([{ kind: "cold" }, ["i2"]]);
+    expect((await life?.ended)?.code).toBe("sprite_stopped");
+  });
+
+  test.each(["paused", "hibernated"] as const)("[LIFE-9] a sprite that is %s is deleted with its memory", async (depth) => {
+    const { driver, host, log } = setup({ kind: "cold" });
+    await driver.wake();
+    await driver.sleep({ depth });
+    await driver.delete();
+    expect([host.vms.size, log.diskFreed]).toEqual([0, true]);
+  });
+
+  test("[LIFE-22] a step that needs quiet files gets them in any state, and the sprite is as it was", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    expect(await driver.snapshotStep({ memory: true }, async ({ memory: none, machine }) => [none, machine])).toEqual([
+      undefined,
+      undefined,
+    ]);
+    await driver.wake();
+    const running = await driver.snapshotStep({ memory: true }, async (source) => ({ ...source, paused: host.vms.get("i1")?.isPaused }));
+    expect([running.paused, running.memory?.record.build, running.lifeId]).toEqual([true, "staged", "i1"]);
+    expect([driver.state.kind, host.vms.get("i1")?.isPaused]).toEqual(["running", false]);
+    await driver.sleep({ depth: "hibernated" });
+    expect((await driver.snapshotStep({ memory: true }, async (source) => source)).memory?.record.build).toBe("staged");
+    await expect(
+      driver.snapshotStep({ memory: true }, async () => {
+        throw new Error("no room");
+      }),
+    ).rejects.toThrow("no room");
+    await driver.wake();
+    expect(driver.life?.id).toBe("i1");
+  });
+
+  test("[LIFE-23] a replaced state ends VM and life and goes on with what was put in place", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    await driver.wake();
+    const { life } = driver;
+    const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
+    await driver.replaceState({ end, lifeId: "r1" }, async () => ({ memory }));
+    expect([driver.state.kind, driver.life?.id, host.vms.size]).toEqual(["hibernated", "r1", 0]);
+    expect(await life?.ended).toEqual(end);
+    await expect(
+      driver.replaceState({ end, lifeId: "r2" }, async () => {
+        throw new Error("no room");
+      }),
+    ).rejects.toThrow("no room");
+    expect(driver.state.kind).toBe("cold");
   });
 
   test("[LIFE-12] a broken invariant fails this sprite with its reason", async () => {

@@ -27,6 +27,8 @@ export class SpriteDriver {
   readonly #mailbox = new Mailbox({ capacity: MAILBOX_CAPACITY });
   /** Stops, deletes and other steps that wait or run and after which a machine of now is no good. */
   #endings = 0;
+  /** Sleeps that were asked for, wait or run. */
+  #sleeps = 0;
   #waking: { outcome: Promise<Machine>; abort: AbortController } | undefined;
 
   constructor(options: DriverOptions) {
@@ -58,7 +60,7 @@ export class SpriteDriver {
    */
   async wake(options: { signal?: AbortSignal | undefined } = {}): Promise<Machine> {
     options.signal?.throwIfAborted();
-    const running = this.#endings === 0 ? this.machine : undefined;
+    const running = this.#endings + this.#sleeps === 0 ? this.machine : undefined;
     if (running) {
       this.#core.options.touched?.();
       return running;
@@ -77,14 +79,21 @@ export class SpriteDriver {
   }
 
   /**
-   * Puts the sprite to sleep with its memory (LIFE-14). Ends where it stands when `wanted` says no
-   * or somebody waits for the machine. A success when it sleeps that deep already.
+   * Puts the sprite to sleep with its memory (LIFE-14). Ends where it stands when somebody waits
+   * for the machine (LIFE-15). A success when it sleeps that deep already.
    */
-  async sleep(options: { depth: SleepOptions["depth"]; wanted?: () => boolean }): Promise<void> {
-    const wanted = options.wanted;
-    await this.#enqueue(() =>
-      sleep(this.#core, { depth: options.depth, wanted: () => this.#waking === undefined && this.#endings === 0 && (wanted?.() ?? true) }),
-    );
+  async sleep(options: { depth: SleepOptions["depth"] }): Promise<void> {
+    this.#sleeps += 1;
+    try {
+      await this.#sleep(options.depth, () => true);
+    } finally {
+      this.#sleeps -= 1;
+    }
+  }
+
+  /** The same for as long as `isIdle` says so; until the vCPUs are to stop, requests get the machine at once. */
+  async sleepIfIdle(options: { depth: SleepOptions["depth"]; isIdle(): boolean }): Promise<void> {
+    await this.#sleep(options.depth, options.isIdle);
   }
 
   /** Ends the VM in order (LIFE-7) and keeps no memory; a success when there is none. */
@@ -153,6 +162,11 @@ export class SpriteDriver {
       }
       throw error;
     }
+  }
+
+  async #sleep(depth: SleepOptions["depth"], isIdle: () => boolean): Promise<void> {
+    const wanted = (): boolean => this.#waking === undefined && this.#endings === 0 && isIdle();
+    await this.#enqueue(() => sleep(this.#core, { depth, wanted }));
   }
 
   /** What sleeps comes back first: what the guest has not written yet is in its memory alone. */
