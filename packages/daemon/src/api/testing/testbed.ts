@@ -31,7 +31,7 @@ export interface Testbed extends AsyncDisposable {
 
 const JOB_SETTINGS: JobSettings = { retentionMs: undefined, keptPerSprite: 200, webhookPrivate: false };
 
-type TestbedOptions = Partial<Pick<ApiServerOptions, "timings" | "state" | "bodyBytesMax">> & { jobs?: Partial<JobSettings> };
+type TestbedOptions = Partial<Pick<ApiServerOptions, "timings" | "state" | "bodyBytesMax" | "control">> & { jobs?: Partial<JobSettings> };
 
 export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed> {
   const database = openDatabase(":memory:");
@@ -52,6 +52,7 @@ export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed
     organizations,
     quotas: new Quotas(database),
     checkpoints: unusedFeature("checkpoints"),
+    forks: unusedFeature("forks"),
     proxies: unusedFeature("proxies"),
     ports: unusedFeature("ports"),
     files: unusedFeature("files"),
