@@ -3,7 +3,8 @@ export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export { type GuestLife, type LifeEnd, lifeOfMachine } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";
-export { type RegistryOptions, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./registry.ts";
+export type { SpriteLimits } from "./limits.ts";
+export { type RegistryOptions, type SpriteDefaults, SpriteRegistry } from "./registry.ts";
 export type {
   CreateSprite,
   Sprite,
@@ -18,3 +19,4 @@ export type {
   UpdateSprite,
   UrlSettings,
 } from "./sprite.ts";
+export { placeOfPool } from "./sprite.ts";

@@ -15,21 +15,24 @@ import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
 import type { GuestLife, LifeEnd } from "./life.ts";
+import { requireWithinHost, type SpriteLimits } from "./limits.ts";
 import { imageOrigin, placeMemory } from "./origin.ts";
 import { incarnationOf, type SpriteState } from "./lifecycle.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
-import type {
-  CreateSprite,
-  Sprite,
-  SpriteCheck,
-  SpriteConfig,
-  SpriteOrigin,
-  SpritePage,
-  Sprites,
-  SpriteView,
-  StatusCounts,
-  UpdateSprite,
+import {
+  type CreateOptions,
+  type CreateSprite,
+  placeOf,
+  type Sprite,
+  type SpriteCheck,
+  type SpriteClaim,
+  type SpriteConfig,
+  type SpritePage,
+  type Sprites,
+  type SpriteView,
+  type StatusCounts,
+  type UpdateSprite,
 } from "./sprite.ts";
 import { failureOf, memoryLostOf, statusOf } from "./view.ts";
 
@@ -38,13 +41,6 @@ const SPRITE_BYTES_MIN = 64 * 1024 * 1024;
 
 export interface SpriteDefaults extends SpriteConfig {
   imageName: string;
-}
-
-export interface SpriteLimits {
-  cpusMax: number;
-  memoryMibMax: number;
-  storageGbMin: number;
-  storageGbMax: number;
 }
 
 export interface RegistryOptions {
@@ -94,23 +90,22 @@ export class SpriteRegistry implements Sprites {
     await Promise.all(work);
   }
 
-  async create(
-    request: CreateSprite,
-    options: { signal?: AbortSignal | undefined; origin?: SpriteOrigin | undefined } = {},
-  ): Promise<SpriteView> {
+  async create(request: CreateSprite, options: CreateOptions = {}): Promise<SpriteView> {
     const { defaults } = this.#options;
     const config: SpriteConfig = {
       cpus: request.config.cpus ?? defaults.cpus,
       memoryMib: request.config.memoryMib ?? defaults.memoryMib,
       storageGb: request.config.storageGb ?? defaults.storageGb,
     };
-    this.#requireWithinHost(config);
-    await using reservation = this.#index.reserve(request.organizationId, request.name);
+    requireWithinHost(config, this.#options.limits);
+    const { spare } = options;
+    const place = placeOf({ organizationId: request.organizationId, poolId: spare?.poolId });
+    await using reservation = this.#index.reserve(place, request.name);
     const origin = options.origin ?? (await imageOrigin(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb));
     await this.#options.pool.requireSpace(this.#options.pool.cloneKind === "copy" ? origin.diskBytes : SPRITE_BYTES_MIN, "a sprite");
     const nowMs = Date.now();
     const sprite: Sprite = {
-      id: uuidv7(),
+      id: spare?.spriteId ?? uuidv7(),
       organizationId: request.organizationId,
       name: request.name,
       config,
@@ -122,6 +117,7 @@ export class SpriteRegistry implements Sprites {
       createdAtMs: nowMs,
       updatedAtMs: nowMs,
       lastRunningAtMs: undefined,
+      poolId: spare?.poolId,
     };
     await using scope = new Scope(`creating ${sprite.name}`);
     this.#options.records.insertSprite(sprite, { kind: "creating" });
@@ -168,6 +164,46 @@ export class SpriteRegistry implements Sprites {
     entry.sprite = sprite;
     this.#announce(entry, "changed");
     return this.#view(entry);
+  }
+
+  /**
+   * Gives a spare to its organization under a new name; `record` is written in the same transaction.
+   * Nothing is woken: the next wake finds the new name and environment. Throws `sprite_name_taken`.
+   */
+  claim(spriteId: string, claim: SpriteClaim, record: () => void): SpriteView {
+    const entry = this.#byId(spriteId);
+    const { sprite } = entry;
+    const claimed: Sprite = {
+      ...sprite,
+      name: claim.name,
+      poolId: undefined,
+      labels: [...new Set([...sprite.labels, ...claim.labels])],
+      environment: { ...sprite.environment, ...claim.environment },
+      updatedAtMs: Date.now(),
+    };
+    this.#index.requireFree(placeOf(claimed), claim.name);
+    this.#options.records.claimSprite(claimed, record);
+    this.#index.remove(entry);
+    entry.sprite = claimed;
+    this.#index.add(entry);
+    this.#announce(entry, "changed");
+    return this.#view(entry);
+  }
+
+  /** Whether a spare sleeps with its memory. */
+  isAtRest(spriteId: string): boolean {
+    const kind = this.#index.byId(spriteId)?.driver.state.kind;
+    return kind === "hibernated" || kind === "paused";
+  }
+
+  /** Puts the sprite to sleep as deep as asked, now. Throws `sprite_not_found`. */
+  async rest(spriteId: string, depth: "paused" | "hibernated"): Promise<void> {
+    await this.#byId(spriteId).driver.sleep({ depth });
+  }
+
+  /** Frees a sprite by its id; a missing one is fine. */
+  async discard(spriteId: string): Promise<void> {
+    await this.#index.byId(spriteId)?.driver.delete();
   }
 
   async delete(organizationId: string, name: string): Promise<void> {
@@ -334,21 +370,6 @@ export class SpriteRegistry implements Sprites {
     if (this.#listeners.size === 0) return;
     const view = this.#view(entry);
     for (const listener of this.#listeners) listener(view, change);
-  }
-
-  #requireWithinHost(config: SpriteConfig): void {
-    const { limits } = this.#options;
-    if (config.cpus > limits.cpusMax)
-      throw new ApiError("size_beyond_host", `cpus is ${config.cpus}, this host allows at most ${limits.cpusMax}`);
-    if (config.memoryMib > limits.memoryMibMax) {
-      throw new ApiError("size_beyond_host", `ram_mb is ${config.memoryMib}, this host allows at most ${limits.memoryMibMax}`);
-    }
-    if (config.storageGb < limits.storageGbMin || config.storageGb > limits.storageGbMax) {
-      throw new ApiError(
-        "size_beyond_host",
-        `storage_gb is ${config.storageGb}, allowed are ${limits.storageGbMin} to ${limits.storageGbMax}`,
-      );
-    }
   }
 
   #directory(spriteId: string): string {

@@ -1,6 +1,7 @@
 /** Sprites in memory by id and by (organization, name), with names in order for paging. */
 import { ApiError } from "@sprited/protocol/errors";
 import type { Entry } from "./registry.ts";
+import { placeOf } from "./sprite.ts";
 
 interface Organization {
   byName: Map<string, Entry>;
@@ -20,14 +21,14 @@ export class SpriteIndex {
   readonly #organizations = new Map<string, Organization>();
 
   add(entry: Entry): void {
-    const organization = this.#organization(entry.sprite.organizationId);
+    const organization = this.#organization(placeOf(entry.sprite));
     this.#byId.set(entry.sprite.id, entry);
     organization.byName.set(entry.sprite.name, entry);
     organization.sorted = undefined;
   }
 
   remove(entry: Entry): void {
-    const organization = this.#organization(entry.sprite.organizationId);
+    const organization = this.#organization(placeOf(entry.sprite));
     this.#byId.delete(entry.sprite.id);
     if (organization.byName.get(entry.sprite.name) === entry) organization.byName.delete(entry.sprite.name);
     organization.sorted = undefined;
@@ -35,15 +36,20 @@ export class SpriteIndex {
 
   /** Takes a name before its sprite exists. Throws `sprite_name_taken`. */
   reserve(organizationId: string, name: string): Reservation {
+    this.requireFree(organizationId, name);
     const organization = this.#organization(organizationId);
-    if (organization.byName.has(name) || organization.reserved.has(name)) {
-      throw new ApiError("sprite_name_taken", `a sprite named ${name} exists already`);
-    }
     organization.reserved.add(name);
     const release = (): void => {
       organization.reserved.delete(name);
     };
     return { keep: release, [Symbol.asyncDispose]: async () => release() };
+  }
+
+  /** Throws `sprite_name_taken` when a sprite has the name or is being made under it. */
+  requireFree(organizationId: string, name: string): void {
+    const organization = this.#organization(organizationId);
+    if (!organization.byName.has(name) && !organization.reserved.has(name)) return;
+    throw new ApiError("sprite_name_taken", `a sprite named ${name} exists already`, { details: { field: "name" } });
   }
 
   byId(id: string): Entry | undefined {

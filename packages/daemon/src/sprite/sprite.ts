@@ -20,6 +20,29 @@ export interface Sprite {
   createdAtMs: number;
   updatedAtMs: number;
   lastRunningAtMs: number | undefined;
+  /** The pool it waits in; then its organization does not see it. */
+  poolId?: string | undefined;
+}
+
+/**
+ * Where a spare's name is looked up: pools are places of their own, which no organization's calls
+ * reach. Whoever works on a spare names this instead of the organization.
+ */
+export function placeOfPool(poolId: string): string {
+  return `pool:${poolId}`;
+}
+
+/** Where a sprite's name is looked up: its pool while it waits in one, else its organization. */
+export function placeOf(sprite: Pick<Sprite, "organizationId" | "poolId">): string {
+  return sprite.poolId === undefined ? sprite.organizationId : placeOfPool(sprite.poolId);
+}
+
+/** What a spare becomes when it is claimed. */
+export interface SpriteClaim {
+  name: string;
+  /** Added to those it has. */
+  labels: readonly string[];
+  environment: Readonly<Record<string, string>>;
 }
 
 export interface SpriteConfig {
@@ -66,6 +89,14 @@ export interface SpriteOrigin {
   memory?: { ramPath: string; statePath: string; record: MemoryRecord } | undefined;
 }
 
+/** How a sprite is made beside what its owner asks for. */
+export interface CreateOptions {
+  signal?: AbortSignal | undefined;
+  origin?: SpriteOrigin | undefined;
+  /** Makes a spare of that pool with that id, under any name. */
+  spare?: { spriteId: string; poolId: string } | undefined;
+}
+
 export interface UpdateSprite {
   labels?: string[] | undefined;
   urlSettings?: Partial<UrlSettings> | undefined;
@@ -96,7 +127,7 @@ export interface SpriteCheck {
  */
 export interface Sprites {
   /** Resolves when disk and record exist; the sprite is cold, or asleep with the memory of its origin. */
-  create(request: CreateSprite, options?: { signal?: AbortSignal | undefined; origin?: SpriteOrigin | undefined }): Promise<SpriteView>;
+  create(request: CreateSprite, options?: CreateOptions): Promise<SpriteView>;
   get(organizationId: string, name: string): SpriteView;
   list(
     organizationId: string,

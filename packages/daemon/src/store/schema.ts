@@ -42,6 +42,8 @@ export interface Schema extends TemplateSchema, SessionSchema {
     created_at_ms: number;
     updated_at_ms: number;
     last_running_at_ms: number | null;
+    /** The pool that a spare waits in. */
+    pool_id: string | null;
     /** JSON; only the sprite's driver knows its form. */
     state: string;
     state_version: number;

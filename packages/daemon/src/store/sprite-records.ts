@@ -32,6 +32,11 @@ export function spriteRecords<State extends StateRecord>(database: Database) {
         updateSpriteState(database, spriteId, state, change);
       });
     },
+    claimSprite: (sprite: SpriteRecord, record: () => void) =>
+      database.transaction(() => {
+        updateSprite(database, sprite);
+        record();
+      }),
     deleteSprite: (spriteId: string) => deleteSprite(database, spriteId),
   };
 }

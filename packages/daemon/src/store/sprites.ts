@@ -23,6 +23,7 @@ export interface SpriteRecord {
   createdAtMs: number;
   updatedAtMs: number;
   lastRunningAtMs: number | undefined;
+  poolId?: string | undefined;
 }
 
 /** What every state has. */
@@ -83,6 +84,7 @@ function userColumns(sprite: SpriteRecord) {
     labels: JSON.stringify(sprite.labels),
     url_auth: sprite.urlSettings.auth,
     url_private_access: sprite.urlSettings.privateAccess ?? null,
+    pool_id: sprite.poolId ?? null,
     updated_at_ms: sprite.updatedAtMs,
   };
 }
@@ -105,6 +107,7 @@ function fromRow(row: Schema["sprites"]): SpriteRecord {
     createdAtMs: row.created_at_ms,
     updatedAtMs: row.updated_at_ms,
     lastRunningAtMs: row.last_running_at_ms ?? undefined,
+    poolId: row.pool_id ?? undefined,
   };
 }
 

@@ -56,6 +56,7 @@ export interface TemplateSchema {
 export function templateTables(database: Database): { compile(): CompiledQuery }[] {
   const { schema } = database.query;
   return [
+    schema.alterTable("sprites").addColumn("pool_id", "text"),
     schema
       .createTable("template_versions")
       .addColumn("id", "text", (c) => c.primaryKey())

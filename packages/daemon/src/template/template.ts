@@ -1,6 +1,4 @@
 /** A template as other features see it. All calls throw `ApiError`. */
-import type { MemorySnapshot } from "@sprited/vmm";
-
 /** One version of a template; never changed. */
 export interface TemplateVersion {
   id: string;
@@ -42,12 +40,6 @@ export interface CreateTemplate {
   description: string;
   environment: Record<string, string>;
   labels: string[];
-}
-
-/** Files of a version, for making a sprite from it. */
-export interface TemplateFiles {
-  diskPath: string;
-  memory: MemorySnapshot | undefined;
 }
 
 export interface Templates {

@@ -8,7 +8,8 @@ import { type Logger, Scope } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import { CheckpointFiles, type CheckpointMeta, type StateFiles } from "../checkpoint/index.ts";
-import type { CreateTemplate, TemplateFiles, Templates as TemplatesFeature, TemplateVersion, TemplateView } from "./template.ts";
+import type { SpriteOrigin } from "../sprite/index.ts";
+import type { CreateTemplate, Templates as TemplatesFeature, TemplateVersion, TemplateView } from "./template.ts";
 
 /** Name of the one state that lies in a version's directory. */
 const STATE_ID = "state";
@@ -81,7 +82,7 @@ export class Templates implements TemplatesFeature {
     await files.copy({ diskPath: from.files.diskPath, memory }, target);
     const createdAtMs = this.#options.nowMs();
     const { config, image } = from.meta;
-    const bytes = await files.seal(target, { spriteId: id, id: STATE_ID, createdAtMs, image, config }, memory);
+    const bytes = await files.seal(target, { spriteId: id, id: STATE_ID, createdAtMs, image, config }, memory?.record);
     options.signal?.throwIfAborted();
     const version: TemplateVersion = {
       id,
@@ -96,7 +97,7 @@ export class Templates implements TemplatesFeature {
       image,
       environment: request.environment,
       labels: request.labels,
-      memoryBuild: memory?.build,
+      memoryBuild: memory?.record.build,
       bytes: bytes.diskBytes + bytes.memoryBytes,
       createdAtMs,
     };
@@ -171,13 +172,17 @@ export class Templates implements TemplatesFeature {
     return this.#of(organizationId, name).find((one) => one.isCurrent)?.version;
   }
 
-  /** Files of a version after they were compared with their meta data. Throws `disk_damaged`. */
-  async filesOf(version: TemplateVersion): Promise<TemplateFiles> {
-    const meta = await this.#options.files.verify(version.id, STATE_ID);
-    const { diskPath, ramPath, statePath } = this.#options.files.paths(version.id, STATE_ID);
-    const { memory } = meta;
-    const isUsable = memory !== null && this.#options.canResume(memory.build);
-    return { diskPath, memory: isUsable ? { ramPath, statePath, build: memory.build, shape: memory.shape } : undefined };
+  /** What a sprite made from a version begins as. Throws `disk_damaged`. */
+  async originOf(version: TemplateVersion): Promise<SpriteOrigin> {
+    const { files, canResume } = this.#options;
+    const meta = await files.verify(version.id, STATE_ID);
+    const { diskPath, memory } = files.stateOf(version.id, STATE_ID, meta);
+    return {
+      diskPath,
+      image: version.image,
+      diskBytes: version.bytes,
+      memory: memory && canResume(memory.record.build) ? memory : undefined,
+    };
   }
 
   /** Whether the memory of a version can be resumed here (TPL-10). */

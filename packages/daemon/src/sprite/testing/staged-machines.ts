@@ -234,6 +234,7 @@ export class StagedStore {
       loadMachines: () => [],
       insertSprite: () => {},
       updateSprite: () => {},
+      claimSprite: (_sprite, record) => record(),
       updateState: (_id, after, change) => {
         step();
         this.state = after;

@@ -1,0 +1,21 @@
+/** What one sprite may ask of this host. Pure. */
+import { ApiError } from "@sprited/protocol/errors";
+import type { SpriteConfig } from "./sprite.ts";
+
+export interface SpriteLimits {
+  cpusMax: number;
+  memoryMibMax: number;
+  storageGbMin: number;
+  storageGbMax: number;
+}
+
+/** Throws `size_beyond_host` when a size is more than this host gives. */
+export function requireWithinHost(config: SpriteConfig, limits: SpriteLimits): void {
+  const { cpus, memoryMib, storageGb } = config;
+  if (cpus > limits.cpusMax) throw new ApiError("size_beyond_host", `cpus is ${cpus}, this host allows at most ${limits.cpusMax}`);
+  if (memoryMib > limits.memoryMibMax)
+    throw new ApiError("size_beyond_host", `ram_mb is ${memoryMib}, this host allows at most ${limits.memoryMibMax}`);
+  if (storageGb < limits.storageGbMin || storageGb > limits.storageGbMax) {
+    throw new ApiError("size_beyond_host", `storage_gb is ${storageGb}, allowed are ${limits.storageGbMin} to ${limits.storageGbMax}`);
+  }
+}
