@@ -3,7 +3,7 @@
  * host's or simulated ones. Nothing here opens a device.
  */
 import path from "node:path";
-import { ignore, type Logger, sleep, systemClock } from "@sprited/base";
+import { ignore, type Logger, systemClock } from "@sprited/base";
 import {
   checkGuestDisk,
   type DiskPool,
@@ -15,19 +15,17 @@ import {
 } from "@sprited/disk";
 import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
 import { CheckpointFiles, Checkpoints, spriteStates, Verifier } from "./checkpoint/index.ts";
-import { Sessions } from "./exec/index.ts";
+import { type ExecSettings, Sessions } from "./exec/index.ts";
 import { Jobs, type JobSettings } from "./job/index.ts";
 import { Files } from "./files/index.ts";
+import { Forks } from "./fork/index.ts";
 import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
 import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
 import { PortWatches, Proxies } from "./ports/index.ts";
 import { reclaim } from "./reclaim/index.ts";
 import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
-import { checkpointRecords, jobRecords, openDatabase, spriteRecords } from "./store/index.ts";
-import type { SpriteState } from "./sprite/index.ts";
-
-/** How long a start waits for running guests to name their sessions, ms. */
-const ADOPTION_WAIT_MS = 10_000;
+import { checkpointRecords, jobRecords, openDatabase, sessionRecords, spriteRecords } from "./store/index.ts";
+import type { GuestLife, SpriteState } from "./sprite/index.ts";
 
 /** What the host gives. */
 export interface HostParts {
@@ -46,6 +44,7 @@ export interface FeatureSettings {
   defaults: SpriteDefaults;
   limits: SpriteLimits;
   checkpoints?: CheckpointSettings;
+  exec?: Omit<ExecSettings, "logDirectory">;
   jobs?: JobSettings;
   timeouts: { bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number };
 }
@@ -61,6 +60,10 @@ export interface CheckpointSettings {
 
 const CHECKPOINT_DEFAULTS: CheckpointSettings = { autoKeep: 5, checksParallel: 1, checkUid: 1_900_065_535 };
 const JOB_DEFAULTS: JobSettings = { retentionMs: undefined, keptPerSprite: 200, webhookPrivate: false };
+const EXEC_DEFAULTS: Omit<ExecSettings, "logDirectory"> = {
+  logBytesMax: 64 * 1024 * 1024,
+  retention: { countMax: 100, ageMsMax: 7 * 86_400_000, bytesMax: 256 * 1024 * 1024 },
+};
 /** Pause before a check that came to no verdict is tried again, ms. */
 const CHECK_RETRY_MS = 60_000;
 
@@ -70,6 +73,7 @@ export interface Features {
   files: Files;
   jobs: Jobs;
   checkpoints: Checkpoints;
+  forks: Forks;
   proxies: Proxies;
   ports: PortWatches;
   organizations: Organizations;
@@ -124,28 +128,38 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     organizationSlug: (id) => organizations.slugOf(id),
     logger,
   });
-  const exec = new Sessions({ sprites, logger });
+  const exec = new Sessions({
+    sprites,
+    records: sessionRecords(database),
+    settings: { logDirectory: layout.sessions, ...(settings.exec ?? EXEC_DEFAULTS) },
+    logger,
+  });
   const jobs = new Jobs({ records: jobRecords(database), sprites, exec, settings: settings.jobs ?? JOB_DEFAULTS, nowMs: Date.now, logger });
-  const checkpoints = composeCheckpoints({ parts, settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS, database, sprites, logger });
+  const { checkpoints, forks } = composeCheckpoints({
+    parts,
+    settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS,
+    database,
+    sprites,
+    logger,
+  });
   return {
     sprites,
     exec,
     files: new Files(sprites),
     jobs,
     checkpoints,
+    forks,
     proxies: new Proxies({ exec }),
     ports: new PortWatches({ sprites, logger }),
     organizations,
     quotas,
     snapshots,
     async recover() {
-      const adoptions: Promise<unknown>[] = [];
-      await sprites.recover((spriteId, life) => {
-        adoptions.push(exec.adopt(spriteId, life).catch(ignore("an agent that does not answer shows at the next request")));
-      });
+      const lives = new Map<string, GuestLife>();
+      await sprites.recover((spriteId, life) => void lives.set(spriteId, life));
       await checkpoints.recover();
-      // A client that comes back at once finds its session; an agent that is slow holds nobody up for long.
-      await Promise.race([Promise.all(adoptions), sleep(ADOPTION_WAIT_MS, { ref: false })]);
+      // A client that comes back at once finds its session.
+      await exec.recover(lives, new Set(sprites.ids()));
       await jobs.recover();
       await reclaim({
         driver,
@@ -161,6 +175,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     async close() {
       await jobs.close();
       await checkpoints.close();
+      await exec.close();
       await sprites.close();
       organizations.close();
       database[Symbol.dispose]();
@@ -174,7 +189,7 @@ function composeCheckpoints(input: {
   database: ReturnType<typeof openDatabase>;
   sprites: SpriteRegistry;
   logger: Logger;
-}): Checkpoints {
+}): { checkpoints: Checkpoints; forks: Forks } {
   const { parts, settings, database, sprites, logger } = input;
   const { layout, pool } = parts;
   const records = checkpointRecords(database);
@@ -190,11 +205,12 @@ function composeCheckpoints(input: {
     retryMs: CHECK_RETRY_MS,
     logger,
   });
-  return new Checkpoints({
+  const states = spriteStates(sprites);
+  const checkpoints = new Checkpoints({
     parts: {
       records,
       files,
-      states: spriteStates(sprites),
+      states,
       pool,
       activities: sprites.activities,
       logger,
@@ -207,4 +223,6 @@ function composeCheckpoints(input: {
     autoKeep: settings.autoKeep,
     vmmBuild: parts.driver.build,
   });
+  const forks = new Forks({ sprites, states, files, activities: sprites.activities, scratch: layout.scratch, logger });
+  return { checkpoints, forks };
 }

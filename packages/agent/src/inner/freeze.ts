@@ -15,13 +15,16 @@ import type { ProcessTable } from "../spawn/process-table.ts";
 import { pipe, SystemCallError, thawFileSystem } from "../sys/libc.ts";
 import { DISK_MOUNT } from "./disk.ts";
 
-/** $1: the mount, $2: seconds. A closed input ends the wait. */
+/** $1: the mount, $2: seconds. A closed input ends the wait. Paths, because the shell prefers words of its own. */
 const SCRIPT = `sync -f "$1"
-fsfreeze -f "$1" || exit 1
+/usr/sbin/fsfreeze -f "$1" || exit 1
 echo frozen
 read -t "$2" line
-exec fsfreeze -u "$1"`;
+exec /usr/sbin/fsfreeze -u "$1" 2>/dev/null`;
 const SHELL = "/usr/bin/busybox";
+/** Lines that are kept of what went wrong, and characters of each. */
+const WORDS_MAX = 5;
+const LINE_LENGTH_MAX = 200;
 
 interface Attempt {
   /** Write end of the process's input; closing it is the order to thaw. */
@@ -43,24 +46,24 @@ export class DiskFreeze {
     await this.#attempt?.ended;
     const order = pipe();
     const said = pipe();
-    const trash = fs.openSync("/dev/null", "w");
     let child;
     try {
       child = this.#processes.spawn({
         path: SHELL,
         argv: ["sh", "-c", SCRIPT, "freeze", DISK_MOUNT, String(Math.ceil(timeoutMs / 1000))],
         env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-        stdio: [order.readFd, said.writeFd, trash],
+        stdio: [order.readFd, said.writeFd, said.writeFd],
       });
     } catch (error) {
       fs.closeSync(order.writeFd);
       fs.closeSync(said.readFd);
       throw error;
     } finally {
-      for (const fd of [order.readFd, said.writeFd, trash]) fs.closeSync(fd);
+      for (const fd of [order.readFd, said.writeFd]) fs.closeSync(fd);
     }
     this.#attempt = { orderFd: order.writeFd, ended: child.ended };
-    if (!(await saysFrozen(said.readFd))) throw new Error("the disk could not be frozen");
+    const problem = await problemOf(said.readFd);
+    if (problem !== undefined) throw new Error(`the disk could not be frozen: ${problem}`);
   }
 
   /** Thaws at once. Returns whether the disk was frozen until now. */
@@ -84,12 +87,17 @@ export class DiskFreeze {
   }
 }
 
-async function saysFrozen(fd: number): Promise<boolean> {
+/** Waits until the process says that the disk is frozen; what it said instead when it ended without. */
+async function problemOf(fd: number): Promise<string | undefined> {
   const output = new net.Socket({ fd, readable: true, writable: false });
   output.on("error", ignore("no word is an answer too"));
+  const said: string[] = [];
   try {
-    for await (const line of createInterface({ input: output })) if (line === "frozen") return true;
-    return false;
+    for await (const line of createInterface({ input: output })) {
+      if (line === "frozen") return undefined;
+      if (said.length < WORDS_MAX) said.push(line.slice(0, LINE_LENGTH_MAX));
+    }
+    return said.join("; ");
   } finally {
     output.destroy();
   }

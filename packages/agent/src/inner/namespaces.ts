@@ -3,7 +3,17 @@
  * event loop never turns while the thread is away. A thread that cannot come back ends the agent,
  * because everything it did next would happen in the wrong place.
  */
-import { CLONE_FS, CLONE_NAMESPACES, CLONE_NEWNET, pidfdOpen, resetThreadIds, setns, setThreadGroups, setThreadIds, unshare } from "../sys/libc.ts";
+import {
+  CLONE_FS,
+  CLONE_NAMESPACES,
+  CLONE_NEWNET,
+  pidfdOpen,
+  resetThreadIds,
+  setns,
+  setThreadGroups,
+  setThreadIds,
+  unshare,
+} from "../sys/libc.ts";
 import type { User } from "../spawn/user.ts";
 
 let homePidfd: number | undefined;

@@ -6,6 +6,7 @@ import type { Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/exec.ts";
 import type { Files } from "../files/index.ts";
 import type { Jobs } from "../job/index.ts";
+import type { Forks } from "../fork/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
 import type { PortWatches, Proxies } from "../ports/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
@@ -27,6 +28,7 @@ export interface ApiFeatures {
   files: Files;
   jobs: JobCalls;
   checkpoints: CheckpointCalls;
+  forks: Pick<Forks, "fork">;
   proxies: ProxyCalls;
   ports: PortCalls;
   organizations: Organizations;

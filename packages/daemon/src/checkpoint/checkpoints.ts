@@ -264,7 +264,12 @@ export class Checkpoints {
 
   #begin<R>(spriteId: string, work: ConstructorParameters<typeof Operation<R>>[0]): Operation<R> {
     const operation = new Operation<R>((say) => this.#inTurn(spriteId, () => work(say)));
-    this.#track(operation.done).catch(ignore("told by its last event"));
+    this.#track(operation.done).catch((error: unknown) => {
+      this.#options.parts.logger.warn(
+        { event: "checkpoint.operation", outcome: "failed", spriteId, err: error },
+        "a change of checkpoints failed",
+      );
+    });
     return operation;
   }
 

@@ -1,6 +1,6 @@
 export type { CheckpointList, CheckpointView, CreateCheckpoint } from "./checkpoint.ts";
 export { Checkpoints, type CheckpointSource, type Restored, type UseOf } from "./checkpoints.ts";
-export { CheckpointFiles, type CheckpointMeta, type CheckpointPaths } from "./files.ts";
+export { CheckpointFiles, type CheckpointMeta, type CheckpointPaths, pathsIn } from "./files.ts";
 export { Operation, type OperationEvent } from "./operation.ts";
 export { type SpriteStates, spriteStates, type StateFiles } from "./sprite-state.ts";
 export { Verifier } from "./verifier.ts";

@@ -70,7 +70,13 @@ export function spriteStates(sprites: Pick<SpriteRegistry, "snapshotStep" | "rep
     async copy(spriteId, options, copy) {
       if (options.memory) await sprites.snapshotStep(spriteId, { memory: false }, flush);
       for (let attempt = 1; ; attempt += 1) {
-        const copied = await sprites.snapshotStep(spriteId, { memory: options.memory }, (source) => copyQuiet(source, options, copy));
+        const begunAtMs = Date.now();
+        const startedMs = performance.now();
+        const copied = await sprites.snapshotStep(spriteId, { memory: options.memory }, (source) =>
+          copyQuiet(source, { ...options, begunAtMs }, copy),
+        );
+        // The guest stood still for the whole of a step that saved its memory.
+        if (copied.savedNow) copied.pausedMs = performance.now() - startedMs;
         if (copied.held) return copied;
         if (attempt === ATTEMPTS_MAX) throw new ApiError("busy", "the sprite did not hold still for a copy of its disk");
       }
@@ -91,16 +97,23 @@ async function flush(source: SnapshotSource): Promise<void> {
   for (const file of [source.diskPath, ram]) await syncFile(file).catch(ignore("a memory that has no file of its own yet"));
 }
 
+interface QuietCopy<T> extends Copied<T> {
+  /** Whether the freeze held for as long as the copy took. */
+  held: boolean;
+  /** Whether a running guest's memory was saved for it. */
+  savedNow: boolean;
+}
+
 async function copyQuiet<T>(
   source: SnapshotSource,
-  options: CopyOptions,
+  options: CopyOptions & { begunAtMs: number },
   copy: (files: StateFiles) => Promise<T>,
-): Promise<Copied<T> & { held: boolean }> {
+): Promise<QuietCopy<T>> {
   const files = { diskPath: source.diskPath, memory: source.memory };
-  const startedMs = performance.now();
   if (!source.machine) {
     const value = await copy(files);
-    return { value, pausedMs: source.memory ? performance.now() - startedMs : 0, held: true, release: async () => {} };
+    const savedNow = source.memory !== undefined && source.memory.record.savedAtMs >= options.begunAtMs;
+    return { value, pausedMs: 0, savedNow, held: true, release: async () => {} };
   }
   const link = await source.machine.link();
   await link.sync({ timeoutMs: FLUSH_TIMEOUT_MS });
@@ -119,10 +132,10 @@ async function copyQuiet<T>(
   }
   if (options.keepStill) {
     // The guest thaws by itself after its time; by then its machine has ended, or it was released.
-    return { value, pausedMs: 0, held: performance.now() - frozenMs < FREEZE_MS, release: () => thaw(link) };
+    return { value, pausedMs: 0, savedNow: false, held: performance.now() - frozenMs < FREEZE_MS, release: () => thaw(link) };
   }
   const { held } = await link.thaw();
-  return { value, pausedMs: performance.now() - frozenMs, held, release: async () => {} };
+  return { value, pausedMs: performance.now() - frozenMs, savedNow: false, held, release: async () => {} };
 }
 
 async function thaw(link: GuestLink): Promise<void> {

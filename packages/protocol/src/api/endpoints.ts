@@ -5,6 +5,7 @@
 import { checkpointEndpoints } from "./checkpoints.ts";
 import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
+import { forkEndpoints } from "./forks.ts";
 import { jobEndpoints } from "./jobs.ts";
 import { organizationEndpoints } from "./organizations.ts";
 import { portEndpoints } from "./ports.ts";
@@ -16,6 +17,7 @@ export const ENDPOINTS = {
   ...systemEndpoints,
   ...spriteEndpoints,
   ...checkpointEndpoints,
+  ...forkEndpoints,
   ...execEndpoints,
   ...jobEndpoints,
   ...portEndpoints,

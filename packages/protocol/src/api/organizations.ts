@@ -20,7 +20,12 @@ export const createOrganizationRequest = z.strictObject({
 });
 export type CreateOrganizationRequest = z.input<typeof createOrganizationRequest>;
 
-const limit = (what: string) => z.int().min(0).nullable().meta({ description: `${what}; null: no limit` });
+const limit = (what: string) =>
+  z
+    .int()
+    .min(0)
+    .nullable()
+    .meta({ description: `${what}; null: no limit` });
 
 export const quotaObject = z.strictObject({
   sprites: limit("Sprites, those waiting in pools included"),

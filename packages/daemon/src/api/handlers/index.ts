@@ -1,6 +1,7 @@
 import type { HandlerTable } from "../handler.ts";
 import { checkpointHandlers } from "./checkpoints.ts";
 import { execHttp } from "./exec-http.ts";
+import { forkHandlers } from "./forks.ts";
 import { jobHandlers } from "./jobs.ts";
 import { fileHandlers } from "./files.ts";
 import { organizationHandlers } from "./organizations.ts";
@@ -14,6 +15,7 @@ export const HANDLERS: HandlerTable = {
   ...fileHandlers,
   ...spriteHandlers,
   ...checkpointHandlers,
+  ...forkHandlers,
   ...organizationHandlers,
   ...sessionHandlers,
   ...jobHandlers,

@@ -60,13 +60,18 @@ export const jobHandlers: Pick<HandlerTable, JobHandlers> = {
     const reply = streamReply({
       contentType: "application/octet-stream",
       async *pieces() {
-        if (first) yield first.data;
-        for (let step = await pieces?.next(); step && !step.done; step = await pieces?.next()) {
-          if (step.value.kind === "gap") throw new ApiError("internal", "output is no longer kept; the client asks again and learns where it goes on");
-          yield step.value.data;
+        try {
+          if (first) yield first.data;
+          for (let step = await pieces?.next(); step && !step.done; step = await pieces?.next()) {
+            if (step.value.kind === "gap")
+              throw new ApiError("internal", "output is no longer kept; the client asks again and learns where it goes on");
+            yield step.value.data;
+          }
+          // A server that stops must not look like the end of the log.
+          if (follow) context.shutdown.throwIfAborted();
+        } finally {
+          await pieces?.return?.();
         }
-        // A server that stops must not look like the end of the log.
-        if (follow) context.shutdown.throwIfAborted();
       },
       onEnd: () => ender.abort(),
     });

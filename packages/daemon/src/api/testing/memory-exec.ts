@@ -12,12 +12,13 @@ import type {
   ExecCommand,
   ExecRequest,
   ExecSession,
+  KeptLog,
   LogPiece,
   LogQuery,
   SessionEnd,
 } from "../../exec/exec.ts";
-import { queryLog } from "../../exec/log-query.ts";
-import { MemoryLog } from "../../exec/log/index.ts";
+
+import { MemoryLog, queryLog } from "../../exec/log/index.ts";
 import type { MemorySprites } from "./memory-sprites.ts";
 
 /** What a command function can do. */
@@ -194,8 +195,9 @@ export class MemorySession implements ExecSession {
     return this.log.offsets;
   }
 
-  get kept(): { start: number; end: number } {
-    return { start: this.log.start, end: this.log.end };
+  get kept(): KeptLog {
+    const { start, end, startOffsets } = this.log;
+    return { start, end, startOffsets };
   }
 
   get inputTaken(): number {

@@ -1,0 +1,1 @@
+export { type ForkRequest, Forks } from "./forks.ts";
