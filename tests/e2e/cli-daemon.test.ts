@@ -54,6 +54,14 @@ describe("sprite and sprited", () => {
     expect((await exec(["/etc/passwd"])).code).toBe(126);
   });
 
+  test("[HTTP-9] --http-post gets real frames from our server and says so with --verbose only", async () => {
+    await home.run(["create", "post"]);
+    const exec = (...args: string[]) =>
+      home.run(["exec", "-s", "post", "--http-post", ...args, "--", "sh", "-c", "cat; echo e >&2; exit 3"], { input: "in" });
+    expect(await exec()).toMatchObject({ code: 3, out: "in", err: "e\n" });
+    expect((await exec("--verbose")).err).toMatch(/^sprite: the server answers in frames\nsprite: session \d+\ne\n$/);
+  });
+
   test("[CLI-24] Ctrl-C ends the command with 130", async () => {
     await home.run(["create", "interrupt"]);
     const child = home.start(["exec", "-s", "interrupt", "--", "sh", "-c", "echo ready; exec sleep 60"]);

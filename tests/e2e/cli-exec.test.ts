@@ -194,6 +194,11 @@ describe("exec", () => {
     expect(api.terminals[0]?.env).toEqual(["TERM=xterm-test", "COLORTERM=truecolor", "LANG=C.UTF-8", "A=1"]);
   });
 
+  test("[HTTP-9] a server without frames is taken as it is; --verbose says so", async () => {
+    const result = await home.run(["exec", "-s", "dev", "--http-post", "--verbose", "--", "sh", "-c", "echo out; exit 2"]);
+    expect(result).toMatchObject({ code: 2, out: "out\n", err: "sprite: the server answers in the official framing, without lengths\n" });
+  });
+
   test("[CLI-28] frames over HTTP are told apart although they arrive as one", async () => {
     const result = await home.run([
       "exec",

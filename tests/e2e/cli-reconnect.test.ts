@@ -1,0 +1,239 @@
+/** The `sprite` command over a network that cuts its connections, against the whole daemon with simulated machines. */
+import { createHash } from "node:crypto";
+import { waitFor } from "@sprited/base";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { CuttingProxy, seededNumbers } from "../kit/cutting-proxy.ts";
+import { openSimulated, type SimulatedTarget } from "../kit/simulated.ts";
+import { CliHome, type CliResult, collect } from "./cli-run.ts";
+import { PLAIN_MODES, TmuxPane } from "./cli-tmux.ts";
+
+const WAIT = { timeoutMs: 30_000, everyMs: 20 };
+const LOST = "sprite: connection to box lost; trying again for 5 min, Ctrl-C leaves";
+
+let daemon: SimulatedTarget;
+let proxy: CuttingProxy;
+let home: CliHome;
+
+beforeAll(async () => {
+  daemon = await openSimulated();
+  const direct = await CliHome.make({ SPRITES_API_URL: daemon.baseUrl, SPRITE_TOKEN: daemon.token });
+  expect(await direct.run(["create", "box", "--skip-console"])).toMatchObject({ code: 0 });
+  await direct.remove();
+});
+afterAll(() => daemon[Symbol.asyncDispose]());
+beforeEach(async () => await useProxy());
+afterEach(async () => {
+  await home.remove();
+  await proxy[Symbol.asyncDispose]();
+});
+
+async function useProxy(bytes?: () => number): Promise<void> {
+  proxy = await CuttingProxy.open(daemon.baseUrl, bytes ? { bytes } : {});
+  home = await CliHome.make({ SPRITES_API_URL: proxy.url, SPRITE_TOKEN: daemon.token });
+}
+
+/** Runs `exec` over a proxy that cuts at random places from then on. */
+async function execCut(bytes: () => number, args: readonly string[], input?: Uint8Array): Promise<CliResult> {
+  await home.remove();
+  await proxy[Symbol.asyncDispose]();
+  await useProxy(bytes);
+  return await home.run(["exec", "-s", "box", "--", ...args], input === undefined ? {} : { input });
+}
+
+const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
+
+describe("exec over a network that cuts", () => {
+  test("[CLI-40] output arrives whole and in order at any cuts, and so does the exit code", async () => {
+    const result = await execCut(seededNumbers(7, 2_000, 200_000), ["sh", "-c", "seq 1 200000; seq 1 20000 >&2; exit 7"]);
+    const lines = result.err.trimEnd().split("\n");
+    const numbers = lines.filter((line) => !line.startsWith("sprite: "));
+    expect(result.code).toBe(7);
+    expect(sha256(result.stdout)).toBe(sha256(Buffer.from(Array.from({ length: 200_000 }, (_, index) => `${index + 1}\n`).join(""))));
+    expect(numbers).toEqual(Array.from({ length: 20_000 }, (_, index) => String(index + 1)));
+    expect(proxy.cuts).toBeGreaterThan(5);
+    const ours = lines.filter((line) => line.startsWith("sprite: "));
+    expect(ours.filter((_, index) => index % 2 === 0).every((line) => line === LOST)).toBe(true);
+    expect(ours.filter((_, index) => index % 2 === 1).every((line) => /^sprite: connected to box again after \d+ s$/.test(line))).toBe(
+      true,
+    );
+    expect(ours.length % 2).toBe(0);
+  }, 60_000);
+
+  test("[CLI-40] input arrives whole and in order at any cuts, to its end", async () => {
+    const input = Buffer.from(Array.from({ length: 3_000_000 }, (_, index) => (index * 2_654_435_761) >>> 24));
+    const result = await execCut(seededNumbers(11, 20_000, 900_000), ["sh", "-c", "sha256sum; exit 3"], input);
+    expect([result.code, result.out]).toEqual([3, `${sha256(input)}  -\n`]);
+    expect(proxy.cuts).toBeGreaterThan(3);
+  }, 60_000);
+
+  test("[CLI-41] a command lives through a loss that is longer than the server's own patience", async () => {
+    const child = home.start(["exec", "-s", "box", "--", "sh", "-c", "echo begin; sleep 14; echo end"]);
+    const result = collect(child);
+    await waitFor("the output", WAIT, () => proxy.connections > 0 && daemonHas("begin"));
+    proxy.isDown = true;
+    proxy.cut();
+    await new Promise((resolve) => setTimeout(resolve, 11_500));
+    proxy.isDown = false;
+    expect(await result).toMatchObject({ code: 0, out: "begin\nend\n" });
+  }, 60_000);
+
+  test("[CLI-42] Ctrl-C while the connection is lost leaves and says how to go back; attach gives all", async () => {
+    const child = home.start(["exec", "-s", "box", "--", "sh", "-c", "echo one; sleep 2; echo two; exit 4"]);
+    const errors: string[] = [];
+    child.stderr?.on("data", (data: Buffer) => errors.push(data.toString()));
+    const result = collect(child);
+    await new Promise((resolve) => child.stdout?.once("data", resolve));
+    proxy.isDown = true;
+    proxy.cut();
+    await waitFor("the line", WAIT, () => errors.join("").includes(LOST));
+    child.kill("SIGINT");
+    const { code, out, err } = await result;
+    const id = /sprite attach -s box (\d+)\n$/.exec(err)?.[1] ?? "";
+    expect([code, out]).toEqual([130, "one\n"]);
+    expect(err).toBe(`${LOST}\nsprite: left box while the connection was lost; the command may run on: sprite attach -s box ${id}\n`);
+    proxy.isDown = false;
+    expect(await home.run(["attach", "-s", "box", id])).toMatchObject({ code: 4, out: "one\ntwo\n", err: "" });
+  }, 60_000);
+
+  test("[CLI-44] attach shows a command from its beginning, passes input on; Ctrl-\\ leaves it running", async () => {
+    const child = home.start(["exec", "-s", "box", "--", "sh", "-c", "echo one; read line; echo got $line; exit 6"]);
+    await new Promise((resolve) => child.stdout?.once("data", resolve));
+    const id = daemonSession()?.id ?? "";
+    const watcher = home.start(["attach", "-s", "box", id]);
+    await new Promise((resolve) => watcher.stdout?.once("data", resolve));
+    watcher.kill("SIGQUIT");
+    expect(await collect(watcher)).toMatchObject({ code: 0 });
+    const other = home.start(["attach", "-s", "box", id]);
+    const [first, second] = [collect(child), collect(other)];
+    other.stdin?.write("words\n");
+    expect(await second).toMatchObject({ code: 6, out: "one\ngot words\n", err: "" });
+    expect((await first).code).toBe(6);
+  }, 60_000);
+
+  test("[CLI-43] it gives up when the time is up", async () => {
+    const child = home.start(["exec", "-s", "box", "--reconnect-for", "1s", "--", "sh", "-c", "echo one; sleep 30"]);
+    const result = collect(child);
+    await new Promise((resolve) => child.stdout?.once("data", resolve));
+    proxy.isDown = true;
+    proxy.cut();
+    const { code, err } = await result;
+    expect(code).toBe(1);
+    expect(err).toMatch(/\nerror: No connection for 1 s.*\nThe command may run on; `sprite attach -s box \d+` goes back to it\.\n$/);
+  }, 60_000);
+
+  test("[CLI-26] a command that may have been started is not started again", async () => {
+    const marker = `${home.dir}/ran`;
+    // Cut within the answer to the handshake, when the command runs already.
+    const result = await execCut(() => 700, ["sh", "-c", `echo x >> ${marker}`]);
+    expect(result.code).toBe(1);
+    expect(proxy.connections).toBe(1);
+    expect(result.err).toMatch(/The command may have been started; it is not run again by itself\.\n$/);
+  }, 60_000);
+
+  test("[CLI-41] a second Ctrl-C ends the command too", async () => {
+    const marker = `${home.dir}/ended`;
+    const script = `trap 'echo term > ${marker}; exit' TERM; trap '' INT; echo ready; while :; do sleep 0.1; done`;
+    const child = home.start(["exec", "-s", "box", "--", "sh", "-c", script]);
+    const result = collect(child);
+    await new Promise((resolve) => child.stdout?.once("data", resolve));
+    child.kill("SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    child.kill("SIGINT");
+    expect((await result).code).toBe(130);
+    const { readFile } = await import("node:fs/promises");
+    await waitFor("the command's end", WAIT, async () => (await readFile(marker, "utf8").catch(() => "")) === "term\n");
+  }, 60_000);
+});
+
+describe("a console over a network that cuts", () => {
+  let pane: TmuxPane;
+  beforeEach(() => {
+    pane = new TmuxPane(home);
+  });
+  afterEach(() => pane.close());
+
+  /** Opens `sh` in a terminal and waits for its prompt. */
+  async function openShell(): Promise<void> {
+    await pane.start("exec --tty -s box --env PS1=ready,PS2=more -- sh", ["line one"]);
+    await pane.waitForScreen("ready");
+  }
+
+  async function type(text: string): Promise<void> {
+    await pane.keys("-l", text);
+    await pane.keys("Enter");
+  }
+
+  test("[CLI-45] a short loss shows nothing", async () => {
+    await openShell();
+    proxy.cut();
+    await type("echo $((40+2))");
+    await pane.waitForScreen("42");
+    proxy.cut();
+    await type("exit 5");
+    expect(await pane.ended()).toEqual({ code: 5, settingsKept: true });
+    expect((await pane.screen()).join("\n")).not.toContain("lost");
+    expect(await pane.modes()).toBe(PLAIN_MODES);
+  }, 60_000);
+
+  test("[CLI-45][CLI-46][CLI-47] a long loss says so, keeps what is typed and ends with the screen drawn anew", async () => {
+    await openShell();
+    await type("echo $((40+2))");
+    await pane.waitForScreen("42");
+    proxy.isDown = true;
+    proxy.cut();
+    await pane.waitForScreen("sprite: connection to box lost");
+    await pane.keys("-l", "stty size; echo $((50+3))");
+    await pane.keys("Enter");
+    await pane.resize(90, 30);
+    proxy.isDown = false;
+    await pane.waitForScreen("53");
+    await pane.waitForScreen("30 90");
+    const screen = (await pane.screen()).join("\n");
+    expect(screen).toContain("42");
+    expect(screen).not.toContain("sprite: connection");
+    const raw = await pane.raw();
+    expect(raw.match(/sprite: connection to box lost/g)).toHaveLength(1);
+    expect(raw.match(/sprite: connected to box again after/g)).toHaveLength(1);
+    await type("exit 6");
+    expect(await pane.ended()).toEqual({ code: 6, settingsKept: true });
+  }, 60_000);
+
+  test("[CLI-45] a full-screen program is as it was after a long loss", async () => {
+    await openShell();
+    await type("printf '\\033[?1049h\\033[2J\\033[5;10HFULL\\033[?1000h\\033[?25l'; read x; printf '\\033[?1000l\\033[?25h\\033[?1049l'");
+    await pane.waitForScreen("FULL");
+    const [before, modes] = [await pane.screen(), await pane.modes()];
+    proxy.isDown = true;
+    proxy.cut();
+    await pane.waitForScreen("sprite: connection to box lost");
+    proxy.isDown = false;
+    await waitFor("the picture", WAIT, async () => JSON.stringify(await pane.screen()) === JSON.stringify(before));
+    expect(await pane.modes()).toBe(modes);
+    await pane.keys("Enter");
+    await waitFor("the main screen", WAIT, async () => (await pane.modes()).startsWith("alternate_on=0"));
+    await type("exit 0");
+    expect(await pane.ended()).toEqual({ code: 0, settingsKept: true });
+    expect(await pane.modes()).toBe(PLAIN_MODES);
+  }, 60_000);
+
+  test("[CLI-46] Ctrl-C leaves while the connection is lost", async () => {
+    await openShell();
+    proxy.isDown = true;
+    proxy.cut();
+    await pane.waitForScreen("sprite: connection to box lost");
+    await pane.keys("C-c");
+    expect(await pane.ended()).toEqual({ code: 130, settingsKept: true });
+    expect((await pane.screen()).join("\n")).toMatch(/left box while the connection was lost; reattach with sprite attach -s box \d+/);
+    expect(await pane.modes()).toBe(PLAIN_MODES);
+  }, 60_000);
+});
+
+/** True when the newest session of the sprite has printed `text`. */
+function daemonHas(text: string): boolean {
+  return (daemonSession()?.outputOffsets.stdout ?? 0) >= text.length;
+}
+
+/** The newest session of the sprite. */
+function daemonSession(): ReturnType<SimulatedTarget["features"]["exec"]["list"]>[number] | undefined {
+  return daemon.features.exec.list(daemon.features.organizations.list()[0]?.id ?? "", "box").at(-1);
+}
