@@ -6,7 +6,7 @@
 import fs from "node:fs";
 import type { FileFailure, FileRequestOf, FileWatchEvent } from "@sprited/protocol/guest";
 import { RefusedError } from "../session/registry.ts";
-import { inotifyOpen, raiseSigio } from "../sys/inotify.ts";
+import { inotifyOpen, onReadable } from "../sys/inotify.ts";
 import type { CallEvents, FileWorkers, RunningCall } from "./workers.ts";
 
 /** Watches of one call: directories, mostly. */
@@ -57,16 +57,14 @@ class Watch {
   #unsent = 0;
   #isClosed = false;
   #isFull = false;
-  readonly #onSignal = (): void => this.#read();
+  readonly #stop: () => void;
 
   constructor(workers: FileWorkers, request: FileRequestOf<"watch">, events: CallEvents) {
     this.#workers = workers;
     this.#request = request;
     this.#events = events;
     this.#fd = inotifyOpen();
-    // oxlint-disable-next-line house/no-process-on -- how the kernel says that there are events
-    process.on("SIGIO", this.#onSignal);
-    raiseSigio(this.#fd);
+    this.#stop = onReadable(this.#fd, () => this.#read());
     void this.#begin();
   }
 
@@ -77,7 +75,7 @@ class Watch {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    process.off("SIGIO", this.#onSignal);
+    this.#stop();
     fs.closeSync(this.#fd);
   }
 

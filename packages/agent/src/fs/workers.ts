@@ -143,7 +143,7 @@ export class FileWorkers {
 
   #start(): Handle {
     const shared = new SharedArrayBuffer(4);
-    const worker = new Worker(WORKER, { workerData: shared, resourceLimits: { maxYoungGenerationSizeMb: 8 } });
+    const worker = new Worker(WORKER, { workerData: shared, trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 8 } });
     const handle: Handle = { worker, busySince: new Int32Array(shared), calls: new Set() };
     worker.unref();
     worker.on("message", (message: FromWorker) => this.#receive(message));
@@ -187,7 +187,7 @@ export class FileWorkers {
 
   #lost(handle: Handle): void {
     this.#handles = this.#handles.filter((one) => one !== handle);
-    for (const id of [...handle.calls]) {
+    for (const id of handle.calls) {
       const pending = this.#pending.get(id);
       if (!pending) continue;
       this.#forget(id, pending);
@@ -211,7 +211,7 @@ export class FileWorkers {
     const cleared = this.#handles.map(async (handle) => {
       for (const id of handle.calls) this.#pending.get(id)?.events.failed?.(gone);
       await this.#clearOne(handle);
-      for (const id of [...handle.calls]) {
+      for (const id of handle.calls) {
         const pending = this.#pending.get(id);
         if (pending) this.#forget(id, pending);
       }

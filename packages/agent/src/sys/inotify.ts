@@ -13,8 +13,27 @@ export function inotifyOpen(): number {
   return fd;
 }
 
-/** Makes the kernel say by SIGIO that `fd` can be read. */
-export function raiseSigio(fd: number): void {
+const listeners = new Set<() => void>();
+let isListening = false;
+
+/**
+ * Calls `listener` whenever `fd`, or another such descriptor, may have something to read. Returns
+ * how to stop. The signal's handler stays: one that comes late would end the process.
+ */
+export function onReadable(fd: number, listener: () => void): () => void {
+  if (!isListening) {
+    isListening = true;
+    // oxlint-disable-next-line house/no-process-on -- how the kernel says that there are events
+    process.on("SIGIO", () => {
+      for (const one of listeners) one();
+    });
+  }
+  listeners.add(listener);
+  raiseSigio(fd);
+  return () => void listeners.delete(listener);
+}
+
+function raiseSigio(fd: number): void {
   const [F_GETFL, F_SETFL, F_SETOWN] = [3, 4, 8] as const;
   const O_ASYNC = 0o20000;
   fcntl(fd, F_SETOWN, process.pid);

@@ -68,3 +68,16 @@ export function decodeByteOffset(text: string): number {
   if (!/^[0-9]{1,15}$/.test(text)) throw new InvalidArgumentError("Write a whole number of bytes.");
   return Number(text);
 }
+
+/** `src:dest`, one more of them; the first colon parts them. */
+export function decodeFilePair(text: string, previous: readonly FilePair[] = []): FilePair[] {
+  const at = text.indexOf(":");
+  if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError("Give it as LOCAL:REMOTE.");
+  return [...previous, { source: text.slice(0, at), dest: text.slice(at + 1) }];
+}
+
+/** A local file and where it goes in the sprite. */
+export interface FilePair {
+  source: string;
+  dest: string;
+}

@@ -64,7 +64,7 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
       entry("restore <id>", "go back to a save point, or --undo", () => import("./restore.ts")),
     ],
   ],
-  ["Files and ports", []],
+  ["Files and ports", [entry("file push|pull|edit", "copy files to and from a sprite", () => import("./file.ts"))]],
   [
     "Account and tools",
     [

@@ -1,5 +1,5 @@
 /** `sprite exec`: runs a command in a sprite and ends with its exit code. */
-import { decodeDuration, decodeEnv, envRecord } from "../args/decoders.ts";
+import { decodeDuration, decodeEnv, decodeFilePair, envRecord } from "../args/decoders.ts";
 import { RECONNECT_FOR_MS } from "../exec/messages.ts";
 import { runCommand } from "../exec/run-command.ts";
 import { CliError, EXIT_USAGE } from "../output/cli-error.ts";
@@ -20,6 +20,7 @@ export function build(context: CommandContext) {
     .passThroughOptions()
     .option("--dir <path>", "working directory; else the home directory")
     .option("--env <k=v,k2=v2>", "variables; may be repeated", decodeEnv)
+    .option("--file <src:dest>", "upload a file first; may be repeated", decodeFilePair)
     .option("--tty", "with a terminal; Ctrl-\\ leaves it running")
     .option("--background", "as a job that needs no client; prints its id")
     .option("--timeout <time>", "for --background: end the job after it (10m)", decodeDuration)
@@ -41,6 +42,10 @@ export function build(context: CommandContext) {
         });
       requireBackground(options);
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
+      for (const { source, dest } of options.file ?? []) {
+        const { pushFile } = await import("../files/push.ts");
+        await found(target, pushFile({ address: target.server, sprite: target.sprite }, source, dest, { parents: true }));
+      }
       if (options.background) {
         const { startInBackground } = await import("../jobs/start.ts");
         await found(target, startInBackground(target, argv, options));

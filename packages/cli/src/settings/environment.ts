@@ -34,6 +34,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
   };
 }
 
+/** The user's editor as a shell command. */
+export function editorCommand(variables: NodeJS.ProcessEnv = process.env): string {
+  return variables["VISUAL"]?.trim() || variables["EDITOR"]?.trim() || "vi";
+}
+
 /** `SPRITE_WEBHOOK_SECRET`: signs what webhooks of jobs get; not a flag, so that no process list shows it. */
 export function webhookSecret(variables: NodeJS.ProcessEnv = process.env): string | undefined {
   return variables["SPRITE_WEBHOOK_SECRET"] || undefined;

@@ -97,7 +97,7 @@ async function ended(file: Entry, tar: Pack): Promise<void> {
     file.once("close", done);
     file.once("finish", done);
     tar.once("close", done);
-    file.end();
+    file.end(null);
   });
 }
 

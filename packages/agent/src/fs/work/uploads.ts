@@ -46,7 +46,7 @@ export class Uploads {
 
   /** Lets go of everything. */
   clear(): void {
-    for (const id of [...this.#kept.keys()]) this.#drop(id);
+    for (const id of this.#kept.keys()) this.#drop(id);
   }
 
   #drop(id: string): void {

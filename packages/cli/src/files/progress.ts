@@ -1,0 +1,99 @@
+/** The line that shows how a transfer goes: bytes, rate, time left. Silent without a terminal. */
+import { isDumbTerminal } from "../settings/environment.ts";
+import { err } from "../output/style.ts";
+import { printable } from "../output/text-width.ts";
+
+const DRAW_MS = 100;
+/** Transfers shorter than this show nothing, ms. */
+const QUIET_MS = 300;
+const BAR_COLUMNS = 20;
+const NAME_COLUMNS = 28;
+/** Time over which the rate is taken, ms. */
+const RATE_WINDOW_MS = 3_000;
+
+export class Progress implements Disposable {
+  /** Bytes so far. */
+  done = 0;
+  /** Bytes that ever got through, also those that had to be sent again. */
+  moved = 0;
+  /** Undefined when it is not known. */
+  total: number | undefined;
+  #name: string;
+  readonly #startedMs = performance.now();
+  readonly #samples: { atMs: number; done: number }[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #isDrawn = false;
+
+  constructor(name: string, total?: number) {
+    this.#name = name;
+    this.total = total;
+    if (process.stderr.isTTY && !isDumbTerminal()) this.#timer = setInterval(() => this.#draw(), DRAW_MS);
+  }
+
+  /** What is being transferred now. */
+  set name(name: string) {
+    this.#name = name;
+  }
+
+  add(bytes: number): void {
+    this.done += bytes;
+    this.moved += bytes;
+  }
+
+  /** Takes the line off the terminal; it comes back with the next step. */
+  clear(): void {
+    if (this.#isDrawn) process.stderr.write("\r\x1b[K");
+    this.#isDrawn = false;
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.clear();
+  }
+
+  #draw(): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#startedMs < QUIET_MS) return;
+    this.#samples.push({ atMs: nowMs, done: this.done });
+    while (this.#samples.length > 2 && nowMs - (this.#samples[0]?.atMs ?? nowMs) > RATE_WINDOW_MS) this.#samples.shift();
+    const first = this.#samples[0] ?? { atMs: this.#startedMs, done: 0 };
+    const seconds = (nowMs - first.atMs) / 1000;
+    const rate = seconds > 0 ? (this.done - first.done) / seconds : 0;
+    const line = progressLine({ name: this.#name, done: this.done, total: this.total, rate });
+    process.stderr.write(`\r\x1b[K${err("cyan", line)}`);
+    this.#isDrawn = true;
+  }
+}
+
+/** The line as text. Pure. `rate`: bytes a second. */
+export function progressLine(facts: { name: string; done: number; total: number | undefined; rate: number }): string {
+  const { done, total, rate } = facts;
+  const name = printable(facts.name);
+  const shown = (name.length > NAME_COLUMNS ? `…${name.slice(1 - NAME_COLUMNS)}` : name).padEnd(NAME_COLUMNS);
+  const speed = rate > 0 ? `  ${bytesText(rate)}/s` : "";
+  if (total === undefined || total === 0) return `${shown}  ${bytesText(done)}${speed}`;
+  const share = Math.min(1, done / total);
+  const bar = "━".repeat(Math.round(share * BAR_COLUMNS)).padEnd(BAR_COLUMNS, "╌");
+  const left = rate > 0 && done < total ? `  ${timeText((total - done) / rate)} left` : "";
+  return `${shown} ${bar} ${String(Math.floor(share * 100)).padStart(3)} %  ${bytesText(done)}${speed}${left}`;
+}
+
+export function bytesText(bytes: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ""}`;
+}
+
+function timeText(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  return whole < 3600
+    ? `${Math.floor(whole / 60)} min ${whole % 60} s`
+    : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
