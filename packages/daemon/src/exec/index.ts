@@ -6,9 +6,11 @@ export type {
   ExecRequest,
   ExecSession,
   ExecWork,
+  KeptLog,
   LogPiece,
   LogQuery,
   SessionEnd,
   SessionOwner,
 } from "./exec.ts";
-export { type ExecSprites, Sessions } from "./sessions.ts";
+export type { RetentionLimits } from "./retention.ts";
+export { type ExecSprites, type ExecSettings, Sessions } from "./sessions.ts";

@@ -6,6 +6,7 @@ import { GuestError, type GuestLink, type SessionEvent, type SessionStream } fro
 import type { Machine } from "../machine/index.ts";
 import { Activities } from "../sprite/activity.ts";
 import type { GuestLife } from "../sprite/index.ts";
+import { openDatabase, sessionRecords } from "../store/index.ts";
 import type { Attachment, ExecRequest, SessionEnd } from "./exec.ts";
 import { MemoryLog } from "./log/index.ts";
 import { Session } from "./session.ts";
@@ -66,7 +67,7 @@ function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exi
   const exited = new Promise<VmExit>((resolve) => {
     end = resolve;
   });
-  const machine: Machine = {
+  const machine = {
     incarnation: "i1",
     pid: 1,
     exited,
@@ -76,10 +77,7 @@ function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exi
       if (!link) throw new GuestError("guest_link_lost", "no link");
       return link as GuestLink;
     },
-    stop: async () => {},
-    detach: async () => {},
-    kill: async () => {},
-  };
+  } as unknown as Machine;
   return { machine, end, dials: () => dials };
 }
 
@@ -113,6 +111,7 @@ function follow(options: { machine: Machine; stream: StagedStream; runAfterDisco
     inputKnown: true,
     activities: new Activities({ nowMs: Date.now }),
     wake: () => {},
+    onResize: () => {},
     onEnd: async () => {},
     logger: silentLogger,
   });
@@ -207,7 +206,10 @@ describe("exec feature", () => {
     let wakes = 0;
     const sessions = new Sessions({
       logger: silentLogger,
+      records: sessionRecords(openDatabase(":memory:")),
+      settings: { logDirectory: "/nonexistent", logBytesMax: 1024 * 1024, retention: { countMax: 10, ageMsMax: 1e9, bytesMax: 1e9 } },
       sprites: {
+        subscribe: () => () => {},
         idOf: () => "s1",
         activities: new Activities({ nowMs: Date.now }),
         wakeLife: async () => {

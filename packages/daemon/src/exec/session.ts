@@ -12,8 +12,8 @@ import type { Activities, ActivityKind, GuestLife, Hold } from "../sprite/index.
 import type { AttachFrom, Attachment, ExecSession, KeptLog, LogPiece, LogQuery, SessionEnd, SessionOwner } from "./exec.ts";
 import { Follower } from "./follower.ts";
 import { InputQueue } from "./input-queue.ts";
-import { type SessionLog } from "./log/index.ts";
-import { queryLog } from "./log-query.ts";
+import { queryLog, type SessionLog } from "./log/index.ts";
+
 import { type Picture, ScreenKeeper } from "./screen-keeper.ts";
 import { TerminalWindows } from "./terminal-windows.ts";
 
@@ -161,6 +161,14 @@ export class Session implements ExecSession {
     this.#follower.stop();
   }
 
+  /** Ends it here with `end`, which is not recorded; what it wrote goes away. */
+  async abandon(end: SessionEnd): Promise<void> {
+    this.detach();
+    this.#input.abandon();
+    await this.#options.log.discard();
+    if (!this.#end) this.#settle(end);
+  }
+
   onInputTaken(listener: (taken: number) => void): () => void {
     return this.#input.onTaken(listener);
   }
@@ -251,6 +259,7 @@ export class Session implements ExecSession {
 
   async #finish(end: SessionEnd): Promise<void> {
     const { log, onEnd, logger } = this.#options;
+    if (this.#end) return;
     this.#runOn?.abort();
     this.#input.abandon();
     await log.close();
@@ -259,6 +268,11 @@ export class Session implements ExecSession {
       logger.error({ event: "exec.end", sessionId: this.id, err: error }, "a session's end could not be recorded"),
     );
     if (this.owner === "job") await recorded;
+    this.#settle(end);
+  }
+
+  #settle(end: SessionEnd): void {
+    this.#endedAtMs ??= Date.now();
     this.#end = end;
     this.#releaseHold();
     this.#screen?.dispose();

@@ -9,19 +9,17 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { every, ignore, type Logger, sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
-import type { SessionStart } from "@sprited/protocol/guest";
 import { VmmError } from "@sprited/vmm";
+import pLimit from "p-limit";
 import { GuestError, type GuestLink } from "../guest/index.ts";
 import type { Activities, GuestLife } from "../sprite/index.ts";
 import type { SessionRecord, SessionRecords } from "../store/index.ts";
 import { EndedSession } from "./ended-session.ts";
 import type { Exec, ExecRequest, ExecSession, ExecWork, SessionEnd } from "./exec.ts";
-import { FileLog, MemoryLog, type SessionLog } from "./log/index.ts";
+import { ConnectionLog, FileLog, reclaimLogs, type SessionLog } from "./log/index.ts";
 import { expiredSessions, type RetentionLimits } from "./retention.ts";
 import { Session, type SessionFacts } from "./session.ts";
-import { factsOf, startOf } from "./session-facts.ts";
-import { reclaimLogs } from "./reclaim-logs.ts";
-import { Turns } from "./turns.ts";
+import { factsOf, isKept, type KeptFacts, startOf } from "./session-facts.ts";
 
 /** Sessions that may run in one sprite at once. */
 const SESSIONS_PER_SPRITE_MAX = 1_000;
@@ -29,6 +27,10 @@ const SESSIONS_PER_SPRITE_MAX = 1_000;
 const START_TIMEOUT_MS = 30_000;
 /** How long after a broken link a VM's end is still taken as its cause, ms. */
 const GONE_WITHIN_MS = 500;
+/** How long a start waits for guests to name their connections, ms; those of sleeping sprites are found when they wake. */
+const GUESTS_WAIT_MS = 1_000;
+/** How long a connection found after a restart waits for its client, ms. */
+const CONNECTION_KEPT_MS = 3_600_000;
 /** Logs flushed at the same time: a burst of ends must not fill the disk's queue. */
 const FLUSHES_MAX = 4;
 /** How often what retention does not keep is removed, and how often ages are looked at, ms. */
@@ -60,7 +62,7 @@ export class Sessions implements Exec {
   readonly #logger: Logger;
   /** Sessions that run, or whose end is being recorded. */
   readonly #bySprite = new Map<string, Map<string, Session>>();
-  readonly #flushes = new Turns(FLUSHES_MAX);
+  readonly #flushes = pLimit(FLUSHES_MAX);
   /** Sprites in which a session ended since retention was last looked at. */
   readonly #endedIn = new Set<string>();
   readonly #timers = new DisposableStack();
@@ -92,7 +94,7 @@ export class Sessions implements Exec {
     }
     const { life, guest } = await this.#wakeLink(spriteId, options.signal);
     const facts = factsOf(spriteId, request, { id: request.id ?? this.#newId(), nowMs: Date.now() });
-    const log = isKept(facts) ? new FileLog(this.#logOptions(facts)) : new MemoryLog();
+    const log = isKept(facts) ? new FileLog(this.#logOptions(facts)) : new ConnectionLog();
     const session = this.#add(facts, { life, log, inputKnown: true });
     if (isKept(facts)) this.#records.insert(recordOf(facts, life.id));
     try {
@@ -127,7 +129,7 @@ export class Sessions implements Exec {
     const session = this.#bySprite.get(spriteId)?.get(sessionId);
     this.#records.delete(spriteId, sessionId);
     this.#remove(spriteId, sessionId);
-    if (session) await session.abandon();
+    if (session) await session.abandon(FORGOTTEN);
     await fs.rm(this.#directory(spriteId, sessionId), { recursive: true, force: true });
   }
 
@@ -150,7 +152,8 @@ export class Sessions implements Exec {
         session.clientsLost();
       } else this.#recordEnd(facts, log, { end: LOST_MEANWHILE, endedAtMs: Date.now(), lastOutputAtMs: record.createdAtMs, inputTaken: 0 });
     }
-    for (const [spriteId, life] of lives) void this.#tidyGuest(spriteId, life).catch(ignore("done again at the next start"));
+    const guests = [...lives].map(([spriteId, life]) => this.#settleGuest(spriteId, life).catch(ignore("done again at the next start")));
+    await Promise.race([Promise.all(guests), sleep(GUESTS_WAIT_MS, { ref: false })]);
     this.#retain(spriteIds);
   }
 
@@ -158,5 +161,157 @@ export class Sessions implements Exec {
   async close(): Promise<void> {
     this.#timers.dispose();
     for (const sessions of this.#bySprite.values()) for (const session of sessions.values()) session.detach();
-    await this.#flushes.idle();
   }
+
+  /**
+   * A link to an awake sprite. A VM that turns out to be dying is woken once more: nothing was
+   * asked of it yet, so nothing can run twice (EXEC-9).
+   */
+  async #wakeLink(spriteId: string, signal: AbortSignal | undefined): Promise<{ life: GuestLife; guest: GuestLink }> {
+    const first = await this.#sprites.wakeLife(spriteId, { signal });
+    try {
+      return { life: first, guest: await first.link({ signal }) };
+    } catch (error) {
+      if (!(error instanceof VmmError || error instanceof GuestError) || !(await isGone(first))) throw error;
+    }
+    const second = await this.#sprites.wakeLife(spriteId, { signal });
+    return { life: second, guest: await second.link({ signal }) };
+  }
+
+  #add(facts: SessionFacts, parts: { life: GuestLife; log: SessionLog; inputKnown: boolean }): Session {
+    const { id, spriteId } = facts;
+    const session: Session = new Session({
+      facts,
+      ...parts,
+      activities: this.#sprites.activities,
+      wake: () => void this.#sprites.wakeLife(spriteId).catch(ignore("the client's next request says why")),
+      onResize: (size) => {
+        if (isKept(facts)) this.#records.updateSize(spriteId, id, size);
+      },
+      onEnd: (end) => this.#ended(facts, session, parts, end),
+      logger: this.#logger,
+    });
+    const sessions = this.#bySprite.get(spriteId) ?? new Map<string, Session>();
+    this.#bySprite.set(spriteId, sessions.set(id, session));
+    return session;
+  }
+
+  /** Log on the disk, then the end on record, then the guest may forget (EXEC-13). */
+  async #ended(facts: SessionFacts, session: Session, parts: { life: GuestLife; log: SessionLog }, end: SessionEnd): Promise<void> {
+    const { life, log } = parts;
+    const endedAtMs = Date.now();
+    if (isKept(facts)) {
+      await this.#flushes(() => log.flush()).catch((error: unknown) =>
+        this.#logger.error({ event: "exec.flush", sessionId: facts.id, err: error }, "a log could not be flushed to the disk"),
+      );
+      const { lastOutputAtMs, inputTaken } = session;
+      this.#recordEnd(facts, log, { end, endedAtMs, lastOutputAtMs, inputTaken });
+    }
+    this.#remove(facts.spriteId, facts.id);
+    if (end.kind !== "lost" || !LIFE_ENDS.has(end.code)) this.#forgetInGuest(life, facts.id);
+  }
+
+  #recordEnd(
+    facts: KeptFacts,
+    log: SessionLog,
+    at: { end: SessionEnd; endedAtMs: number; lastOutputAtMs: number; inputTaken: number },
+  ): void {
+    const { end, ...times } = at;
+    this.#records.recordEnd(facts, {
+      ...times,
+      outcome: end.kind === "exit" ? { kind: "exit", ...end.exit } : end,
+      offsets: log.offsets,
+      startOffsets: log.startOffsets,
+      logBytes: log.bytes,
+    });
+    this.#endedIn.add(facts.spriteId);
+  }
+
+  /** The agent keeps an ended session until told. Waits while the sprite sleeps, ends with its life. */
+  #forgetInGuest(life: GuestLife, sessionId: string): void {
+    void life
+      .link()
+      .then((link) => link.deleteSession(sessionId))
+      .catch(ignore("the life has ended, or the next start of the daemon does it"));
+  }
+
+  /**
+   * What a guest still has and no record names: connections of an earlier daemon are taken over
+   * (PROXY-5), sessions that ended or were given up are forgotten. Waits while the sprite sleeps.
+   */
+  async #settleGuest(spriteId: string, life: GuestLife): Promise<void> {
+    const link = await life.link();
+    for (const found of await link.listSessions()) {
+      if (this.#bySprite.get(spriteId)?.has(found.id)) continue;
+      if (!found.connect) await link.deleteSession(found.id);
+      else {
+        const work: ExecWork = { kind: "connection", ...found.connect };
+        const request: ExecRequest = { work, owner: "proxy", runAfterDisconnectMs: CONNECTION_KEPT_MS };
+        const facts = factsOf(spriteId, request, { id: found.id, nowMs: found.started_at_ms });
+        const session = this.#add(facts, { life, log: new ConnectionLog(found.kept_from), inputKnown: false });
+        session.follow(undefined);
+        session.clientsLost();
+      }
+    }
+  }
+
+  #spriteDeleted(spriteId: string): void {
+    this.#records.deleteOfSprite(spriteId);
+    const sessions = [...(this.#bySprite.get(spriteId)?.values() ?? [])];
+    this.#bySprite.delete(spriteId);
+    this.#endedIn.delete(spriteId);
+    void Promise.all(sessions.map((session) => session.abandon(SPRITE_DELETED)))
+      .then(() => fs.rm(path.join(this.#settings.logDirectory, spriteId), { recursive: true, force: true }))
+      .catch((error: unknown) => this.#logger.warn({ event: "exec.delete", spriteId, err: error }, "logs of a deleted sprite are left"));
+  }
+
+  #retain(spriteIds: Iterable<string>): void {
+    this.#endedIn.clear();
+    for (const spriteId of spriteIds) {
+      for (const id of expiredSessions(this.#records.sizesOfEnded(spriteId), this.#settings.retention, Date.now())) {
+        void this.forget(spriteId, id).catch((error: unknown) =>
+          this.#logger.warn({ event: "exec.retention", spriteId, sessionId: id, err: error }, "a log could not be removed"),
+        );
+      }
+    }
+  }
+
+  #remove(spriteId: string, sessionId: string): void {
+    const sessions = this.#bySprite.get(spriteId);
+    sessions?.delete(sessionId);
+    if (sessions?.size === 0) this.#bySprite.delete(spriteId);
+  }
+
+  #endedSession(record: SessionRecord): EndedSession | undefined {
+    const { spriteId, id, end } = record;
+    return end && new EndedSession(record, end, { directory: this.#directory(spriteId, id), logger: this.#logger });
+  }
+
+  #logOptions({ spriteId, id }: { spriteId: string; id: string }) {
+    return { directory: this.#directory(spriteId, id), bytesMax: this.#settings.logBytesMax, logger: this.#logger };
+  }
+
+  #directory(spriteId: string, sessionId: string): string {
+    return path.join(this.#settings.logDirectory, spriteId, sessionId);
+  }
+
+  /** Decimal, unique over daemon restarts as long as the clock does not run backwards past one. */
+  #newId(): string {
+    this.#lastId = Math.max(this.#lastId + 1, Date.now() * 1000);
+    return String(this.#lastId);
+  }
+}
+
+const LIFE_ENDS: ReadonlySet<string> = new Set(["vm_lost", "sprite_stopped", "sprite_restored", "sprite_deleted"]);
+const FORGOTTEN: SessionEnd = { kind: "lost", code: "session_not_found", reason: "the session was removed" };
+const SPRITE_DELETED: SessionEnd = { kind: "lost", code: "sprite_deleted", reason: "the sprite was deleted" };
+const LOST_MEANWHILE: SessionEnd = { kind: "lost", code: "vm_lost", reason: "the sprite's machine ended while the daemon was away" };
+
+function recordOf(facts: KeptFacts, lifeId: string): SessionRecord {
+  return { ...facts, argv: [...facts.argv], lifeId, end: undefined };
+}
+
+/** Whether the life is over, or ends within a moment: its link breaks before its process is reaped. */
+async function isGone(life: GuestLife): Promise<boolean> {
+  return await Promise.race([life.ended.then(() => true), sleep(GONE_WITHIN_MS).then(() => false)]);
+}

@@ -55,6 +55,20 @@ export class Database implements Disposable {
     return Number(this.#statement(sql).run(...(parameters as SQLInputValue[])).changes);
   }
 
+  /**
+   * As `run`, but the write need not be on the disk when it returns: it survives the end of this
+   * process, not that of the host's power. Inside a transaction it is like any other.
+   */
+  runUnflushed(query: Query<unknown>): number {
+    if (this.#inTransaction) return this.run(query);
+    this.#connection.exec("PRAGMA synchronous = NORMAL");
+    try {
+      return this.run(query);
+    } finally {
+      this.#connection.exec("PRAGMA synchronous = FULL");
+    }
+  }
+
   /** Runs `work` as one transaction: all of it is written, or nothing when it throws. */
   transaction<T>(work: () => T): T {
     if (this.#inTransaction) return work();

@@ -22,6 +22,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "templates, pools", steps: templateTables },
   { name: "jobs", steps: jobTables },
   { name: "exec sessions", steps: sessionTables },
+  { name: "idle time of sprites", steps: ({ query }) => [query.schema.alterTable("sprites").addColumn("idle_seconds", "integer")] },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

@@ -37,6 +37,8 @@ export interface Schema extends TemplateSchema, SessionSchema {
     labels: string;
     url_auth: string;
     url_private_access: string | null;
+    /** Null: the server's default. */
+    idle_seconds: number | null;
     image_name: string;
     image_digest: string;
     created_at_ms: number;

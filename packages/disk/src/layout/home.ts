@@ -14,6 +14,7 @@ import path from "node:path";
  * pool/boot/<key>/                        boot snapshots: ram, state, meta.json
  * pool/sprites/<id>/                      disk.raw of each sprite
  * pool/checkpoints/<sprite>/<id>/         its save points: disk.raw, with memory ram and state, meta.json
+ * pool/templates/<id>/state/              versions of templates, in the form of save points
  * pool/scratch/                           throwaway clones; emptied at every start
  * sessions/<sprite>/<session>/            output logs of exec sessions: NNN.log
  * run/<incarnation>/                      a live VM: sockets, pid, spec
@@ -34,6 +35,7 @@ export interface HomeLayout {
   bootSnapshots: string;
   sprites: string;
   checkpoints: string;
+  templates: string;
   scratch: string;
   /** Output logs of exec sessions. */
   sessions: string;
@@ -57,6 +59,7 @@ export function homeLayout(root: string): HomeLayout {
     bootSnapshots: at("pool", "boot"),
     sprites: at("pool", "sprites"),
     checkpoints: at("pool", "checkpoints"),
+    templates: at("pool", "templates"),
     scratch: at("pool", "scratch"),
     sessions: at("sessions"),
     run: at("run"),

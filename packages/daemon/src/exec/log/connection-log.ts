@@ -60,6 +60,10 @@ export class ConnectionLog implements SessionLog {
     return positionOf(this.#next);
   }
 
+  get bytes(): number {
+    return this.#heldBytes;
+  }
+
   get isFull(): boolean {
     return this.#heldBytes >= CONNECTION_LOG_BYTES_MAX;
   }

@@ -59,7 +59,7 @@ describe("memory log", () => {
       log.append({ stream: "stdout", offset, data: piece });
       offset += piece.length;
     }
-    expect(log.heldBytes).toBeLessThanOrEqual(MEMORY_LOG_BYTES_MAX + piece.length + 1024);
+    expect(log.bytes).toBeLessThanOrEqual(MEMORY_LOG_BYTES_MAX + piece.length + 1024);
     let free = false;
     const waiting = log.room().then(() => {
       free = true;

@@ -53,6 +53,15 @@ export class MemoryLog implements SessionLog {
     return this.offsets;
   }
 
+  get startOffsets(): Offsets {
+    const start = this.offsets;
+    for (let at = this.#end - 1; at >= this.#first; at -= 1) {
+      const chunk = this.#held(at);
+      if (chunk) start[chunk.stream] = chunk.offset;
+    }
+    return start;
+  }
+
   get start(): number {
     return this.#chunks[this.#head]?.position ?? this.end;
   }
@@ -61,7 +70,7 @@ export class MemoryLog implements SessionLog {
     return positionOf(this.#next);
   }
 
-  get heldBytes(): number {
+  get bytes(): number {
     return this.#heldBytes;
   }
 
@@ -88,6 +97,12 @@ export class MemoryLog implements SessionLog {
   async close(): Promise<void> {
     this.#closed = true;
     this.#wake();
+  }
+
+  async flush(): Promise<void> {}
+
+  async discard(): Promise<void> {
+    await this.close();
   }
 
   async room(): Promise<void> {

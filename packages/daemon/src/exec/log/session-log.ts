@@ -61,6 +61,8 @@ export interface ReadableLog {
 export interface SessionLog extends ReadableLog {
   /** Bytes that outlive the daemon: what may be acknowledged to the agent. */
   readonly safe: Offsets;
+  /** What it takes, bytes. */
+  readonly bytes: number;
   /** Whether the writer should wait for `room()`. */
   readonly isFull: boolean;
   /** Takes a chunk; bytes held already are cut off. Throws `OffsetError` on a gap. */

@@ -1,6 +1,6 @@
 /** Reads a log for people and programs that want bytes: one stream or both, from an offset (EXEC-20). */
-import type { LogPiece, LogQuery } from "./exec.ts";
-import type { ReadableLog } from "./log/index.ts";
+import type { LogPiece, LogQuery } from "../exec.ts";
+import type { ReadableLog } from "./session-log.ts";
 
 /** Pieces of the asked stream in order; bytes of it that are gone are told as a gap, also those before the first piece. */
 export async function* queryLog(log: ReadableLog, query: LogQuery): AsyncGenerator<LogPiece, void, void> {
