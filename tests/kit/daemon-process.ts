@@ -29,6 +29,8 @@ const SMALL: Record<string, string> = {
   SPRITED_SPRITE_MEMORY_MB: "512",
   SPRITED_SPRITE_IMAGE: TEST_IMAGE,
   SPRITED_DISK_FREE_FLOOR_GB: "1",
+  // Tests that look at VMs want them to stay; those of sleep say when.
+  SPRITED_SPRITE_IDLE_SECONDS: "0",
   SPRITED_LOG_LEVEL: "debug",
 };
 

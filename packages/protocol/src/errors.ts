@@ -82,6 +82,11 @@ export const ERRORS = {
     hint: "Use a new key for another request; repeat the same request under the same key.",
   },
   template_not_found: { status: 404, retry: "never", hint: "List the templates; `NAME@VERSION` names a certain version." },
+  template_size_fixed: {
+    status: 400,
+    retry: "never",
+    hint: "Leave out the sizes that the message names, or use a template without memory: a memory runs only in a machine of its own form.",
+  },
   template_in_use: { status: 409, retry: "never", hint: "Delete the pools that use it first, or delete it with `force=true`." },
   template_memory_missing: {
     status: 409,
@@ -141,6 +146,18 @@ export const ERRORS = {
   organization_slug_taken: { status: 409, retry: "never", hint: "Choose another slug." },
   token_not_found: { status: 404, retry: "never", hint: "List the organization's tokens." },
   vm_failed_to_start: { status: 503, retry: "after", hint: "Try again; if it stays, run `sprited doctor` on the host." },
+  host_memory_full: {
+    status: 503,
+    retry: "after",
+    hint: "Wait until other sprites sleep, or put one to sleep with `sprite sleep`; `limits.running_memory_mb` says what may run at once.",
+  },
+  sprite_stopped: {
+    status: 503,
+    retry: "now",
+    hint: "The sprite was stopped on request, and its processes with it; the next request starts it again.",
+  },
+  sprite_restored: { status: 503, retry: "now", hint: "The sprite was put back to a checkpoint, and its processes were ended." },
+  sprite_deleted: { status: 404, retry: "never", hint: "The sprite was destroyed while this was under way." },
   vm_lost: { status: 503, retry: "now", hint: "The sprite's machine ended unexpectedly; the next request starts it again." },
   guest_unresponsive: { status: 504, retry: "after", hint: "Try again; a restart of the sprite repairs a stuck guest." },
   guest_protocol: {

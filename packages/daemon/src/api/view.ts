@@ -16,7 +16,12 @@ export function spriteView(context: ApiContext, sprite: SpriteView): SpriteObjec
     organization: sprite.organizationSlug,
     org_slug: sprite.organizationSlug,
     status: sprite.status,
-    config: { ram_mb: sprite.config.memoryMib, cpus: sprite.config.cpus, storage_gb: sprite.config.storageGb },
+    config: {
+      ram_mb: sprite.config.memoryMib,
+      cpus: sprite.config.cpus,
+      storage_gb: sprite.config.storageGb,
+      ...(sprite.idleSeconds === undefined ? {} : { idle_seconds: sprite.idleSeconds }),
+    },
     environment: sprite.environment,
     labels: sprite.labels,
     url: context.spriteUrl(sprite.name, sprite.organizationSlug),

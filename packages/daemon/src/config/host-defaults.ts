@@ -45,6 +45,8 @@ export function automaticValues(host: HostFacts, home: string, storageGb: number
     "sprite.memory_mb": Math.max(256, Math.min(2048, Math.floor(memoryMb / 2))),
     "limits.cpus": Math.max(1, host.cpus),
     "limits.memory_mb": memoryMb,
+    "limits.running_memory_mb": 3 * memoryMb,
+    "limits.memory_reserve_mb": Math.min(4096, Math.max(256, Math.floor(memoryMb / 16))),
     "limits.storage_gb": Math.min(STORAGE_GB_MAX, Math.max(5, storageGb, host.filesystemGb(home))),
     "disk.pool_size_gb": Math.max(1, host.filesystemGb(home)),
   };

@@ -27,6 +27,7 @@ function about(doc: string, rest: Omit<FieldMeta, "doc"> = {}): FieldMeta & Reco
 }
 
 const count = z.int().min(0);
+const seconds = z.int().min(0).max(31_536_000);
 const milliseconds = z.int().min(1).max(86_400_000);
 const ipAddress = z.string().refine((text) => isIP(text) !== 0, "must be an IP address, for example 9.9.9.9");
 const ipv4Network = z.string().refine(isIpv4Network, "must be an IPv4 network, for example 10.118.0.0/16");
@@ -65,6 +66,14 @@ export const configSchema = z.strictObject({
       .default(100)
       .meta(about("Size of a new sprite's disk. Sparse: only what is written takes room.", { unit: "GiB" })),
     image: z.string().min(1).default("default").meta(about("Base image of a new sprite.")),
+    idle_seconds: seconds
+      .default(30)
+      .meta(
+        about("Time without activity until a sprite is paused; any request wakes it. 0: never. Sprites can have their own.", { unit: "s" }),
+      ),
+    hibernate_after_seconds: seconds
+      .default(300)
+      .meta(about("Time paused until a sprite's memory goes into a file and its machine ends. 0: never by itself.", { unit: "s" })),
   }),
   limits: z.strictObject({
     cpus: z
@@ -83,6 +92,27 @@ export const configSchema = z.strictObject({
         about("Largest disk one sprite may have.", {
           unit: "GiB",
           automatic: "size of the file system of `home`, at least `sprite.storage_gb`",
+        }),
+      ),
+    running_memory_mb: z
+      .int()
+      .min(256)
+      .meta(
+        about(
+          "Memory that all running and paused sprites may have together. Who does not fit waits until idle ones sleep, or is refused.",
+          {
+            unit: "MiB",
+            automatic: "three times the host's: a sprite seldom uses all it may have",
+          },
+        ),
+      ),
+    memory_reserve_mb: z
+      .int()
+      .min(0)
+      .meta(
+        about("Memory that stays free on the host: below it no further sprite is started.", {
+          unit: "MiB",
+          automatic: "a sixteenth of the host's, 256 to 4096",
         }),
       ),
   }),
@@ -170,12 +200,7 @@ export const configSchema = z.strictObject({
       .max(100_000)
       .default(720)
       .meta(about("How long an ended job is kept with its log. 0: as long as its sprite.", { unit: "hours" })),
-    kept_per_sprite: z
-      .int()
-      .min(1)
-      .max(100_000)
-      .default(200)
-      .meta(about("Most ended jobs kept of one sprite; the oldest go first.")),
+    kept_per_sprite: z.int().min(1).max(100_000).default(200).meta(about("Most ended jobs kept of one sprite; the oldest go first.")),
     webhook_private: z
       .enum(["refuse", "allow"])
       .default("refuse")
@@ -188,6 +213,9 @@ export const configSchema = z.strictObject({
     resume_ms: milliseconds.default(60_000).meta(about("A resume from a memory snapshot up to the agent's first answer.", { unit: "ms" })),
     inner_ms: milliseconds.default(60_000).meta(about("Mounting a sprite's disk and entering its Linux.", { unit: "ms" })),
     guest_call_ms: milliseconds.default(15_000).meta(about("One question to an agent that is up.", { unit: "ms" })),
+    memory_wait_ms: milliseconds
+      .default(20_000)
+      .meta(about("Longest wait for memory on the host before a wake is refused.", { unit: "ms" })),
     stop_ms: milliseconds.default(20_000).meta(about("An orderly stop of a VM before it is ended by force.", { unit: "ms" })),
     shutdown_ms: milliseconds.default(10_000).meta(about("Requests in flight when the daemon stops.", { unit: "ms" })),
   }),

@@ -4,6 +4,7 @@ export { type GuestLife, type LifeEnd, lifeOfMachine } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";
 export type { SpriteLimits } from "./limits.ts";
+export { type RestSettings } from "./rest.ts";
 export { type RegistryOptions, type SpriteDefaults, SpriteRegistry } from "./registry.ts";
 export type {
   CreateSprite,

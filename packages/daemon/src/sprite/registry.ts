@@ -3,14 +3,13 @@
  * name, makes and frees them, and hands requests that need the machine to the sprite's driver.
  * Other features enter through here; this imports none of them.
  */
-import { createHash } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { type Logger, Scope } from "@sprited/base";
 import type { DiskPool, ImageStore } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
-import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
+import type { Machine, Machines } from "../machine/index.ts";
 import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
@@ -18,8 +17,10 @@ import type { GuestLife, LifeEnd } from "./life.ts";
 import { requireWithinHost, type SpriteLimits } from "./limits.ts";
 import { imageOrigin, placeMemory } from "./origin.ts";
 import { incarnationOf, type SpriteState } from "./lifecycle.ts";
+import { diskPathOf, machineSpecOf } from "./machine-spec.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
+import { NO_REST, type RestSettings, SpriteRest } from "./rest.ts";
 import {
   type CreateOptions,
   type CreateSprite,
@@ -52,6 +53,8 @@ export interface RegistryOptions {
   spritesDirectory: string;
   defaults: SpriteDefaults;
   limits: SpriteLimits;
+  /** When sprites sleep by themselves and how many run; never and all when left out. */
+  rest?: RestSettings | undefined;
   stopGraceMs: number;
   organizationSlug(organizationId: string): string;
   logger: Logger;
@@ -71,9 +74,16 @@ export class SpriteRegistry implements Sprites {
   readonly #options: RegistryOptions;
   readonly #index = new SpriteIndex();
   readonly #listeners = new Set<Listener>();
+  readonly #rest: SpriteRest;
 
   constructor(options: RegistryOptions) {
     this.#options = options;
+    this.#rest = new SpriteRest({
+      settings: options.rest ?? NO_REST,
+      entries: () => this.#index.all(),
+      activities: this.activities,
+      logger: options.logger,
+    });
   }
 
   /**
@@ -112,6 +122,7 @@ export class SpriteRegistry implements Sprites {
       environment: request.environment,
       labels: request.labels,
       urlSettings: { auth: request.urlSettings.auth ?? "sprite", privateAccess: request.urlSettings.privateAccess },
+      idleSeconds: request.idleSeconds,
       imageName: origin.image.name,
       imageDigest: origin.image.digest,
       createdAtMs: nowMs,
@@ -124,7 +135,7 @@ export class SpriteRegistry implements Sprites {
     scope.defer("record", () => this.#options.records.deleteSprite(sprite.id));
     scope.defer("disk", () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }));
     await fs.mkdir(this.#directory(sprite.id), { mode: 0o711 });
-    await this.#options.pool.clone(origin.diskPath, this.#diskPath(sprite.id), { signal: options.signal });
+    await this.#options.pool.clone(origin.diskPath, diskPathOf(this.#directory(sprite.id)), { signal: options.signal });
     const entry = this.#hold(sprite, { kind: "creating" });
     scope.defer("entry", () => this.#index.remove(entry));
     entry.driver.created();
@@ -157,6 +168,7 @@ export class SpriteRegistry implements Sprites {
     const sprite: Sprite = {
       ...entry.sprite,
       labels: change.labels ?? entry.sprite.labels,
+      idleSeconds: change.idleSeconds === undefined ? entry.sprite.idleSeconds : (change.idleSeconds ?? undefined),
       urlSettings: { ...entry.sprite.urlSettings, ...definedOnly(change.urlSettings) },
       updatedAtMs: Date.now(),
     };
@@ -279,8 +291,14 @@ export class SpriteRegistry implements Sprites {
     }
   }
 
+  /** From now on idle sprites fall asleep; call once, when everything that keeps one awake is there again. */
+  startResting(): void {
+    this.#rest.start();
+  }
+
   /** Lets go of every machine; VMs run on. */
   async close(): Promise<void> {
+    await this.#rest.close();
     await Promise.all(this.#index.all().map((entry) => entry.driver.detach()));
   }
 
@@ -311,7 +329,8 @@ export class SpriteRegistry implements Sprites {
         logger,
         stopGraceMs,
         nowMs: Date.now,
-        machineSpec: () => this.#machineSpec(entry.sprite),
+        machineSpec: () => machineSpecOf(entry.sprite, this.#directory(sprite.id)),
+        admit: (signal) => this.#rest.admit(entry, signal),
         freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
         publish: (after) => this.#published(entry, after),
         touched: () => this.activities.touch(sprite.id),
@@ -329,19 +348,6 @@ export class SpriteRegistry implements Sprites {
   #published(entry: Entry, state: SpriteState): void {
     if (state.kind === "running") entry.sprite = { ...entry.sprite, lastRunningAtMs: Date.now() };
     if (state.kind !== "deleting") this.#announce(entry, "changed");
-  }
-
-  #machineSpec(sprite: Sprite): MachineSpec {
-    return {
-      shape: { cpus: sprite.config.cpus, memoryMib: sprite.config.memoryMib },
-      storageGb: sprite.config.storageGb,
-      diskPath: this.#diskPath(sprite.id),
-      memoryDirectory: path.join(this.#directory(sprite.id), "memory"),
-      hostname: sprite.name,
-      machineId: createHash("sha256").update(`machine-id:${sprite.id}`).digest("hex").slice(0, 32),
-      renewIdentity: sprite.lastRunningAtMs === undefined,
-      environment: sprite.environment,
-    };
   }
 
   #byId(spriteId: string): Entry {
@@ -374,10 +380,6 @@ export class SpriteRegistry implements Sprites {
 
   #directory(spriteId: string): string {
     return path.join(this.#options.spritesDirectory, spriteId);
-  }
-
-  #diskPath(spriteId: string): string {
-    return path.join(this.#directory(spriteId), "disk.raw");
   }
 }
 

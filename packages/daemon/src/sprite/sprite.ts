@@ -14,6 +14,8 @@ export interface Sprite {
   environment: Record<string, string>;
   labels: string[];
   urlSettings: UrlSettings;
+  /** Time without activity until it sleeps; 0: it never sleeps by itself; undefined: the server's default. */
+  idleSeconds?: number | undefined;
   /** Name and digest of the base image the disk was cloned from. */
   imageName: string;
   imageDigest: string;
@@ -75,6 +77,7 @@ export interface CreateSprite {
   environment: Record<string, string>;
   labels: string[];
   urlSettings: Partial<UrlSettings>;
+  idleSeconds?: number | undefined;
   /** Base image; the configured default when left out. */
   imageName: string | undefined;
 }
@@ -100,6 +103,8 @@ export interface CreateOptions {
 export interface UpdateSprite {
   labels?: string[] | undefined;
   urlSettings?: Partial<UrlSettings> | undefined;
+  /** Null: the server's default again. */
+  idleSeconds?: number | null | undefined;
 }
 
 export interface SpritePage {

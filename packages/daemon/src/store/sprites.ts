@@ -18,6 +18,7 @@ export interface SpriteRecord {
   environment: Record<string, string>;
   labels: string[];
   urlSettings: { auth: "sprite" | "public"; privateAccess: string | undefined };
+  idleSeconds?: number | undefined;
   imageName: string;
   imageDigest: string;
   createdAtMs: number;
@@ -84,6 +85,7 @@ function userColumns(sprite: SpriteRecord) {
     labels: JSON.stringify(sprite.labels),
     url_auth: sprite.urlSettings.auth,
     url_private_access: sprite.urlSettings.privateAccess ?? null,
+    idle_seconds: sprite.idleSeconds ?? null,
     pool_id: sprite.poolId ?? null,
     updated_at_ms: sprite.updatedAtMs,
   };
@@ -102,6 +104,7 @@ function fromRow(row: Schema["sprites"]): SpriteRecord {
     environment: parse<Record<string, string>>(row, row.environment),
     labels: parse<string[]>(row, row.labels),
     urlSettings: { auth: row.url_auth === "public" ? "public" : "sprite", privateAccess: row.url_private_access ?? undefined },
+    idleSeconds: row.idle_seconds ?? undefined,
     imageName: row.image_name,
     imageDigest: row.image_digest,
     createdAtMs: row.created_at_ms,

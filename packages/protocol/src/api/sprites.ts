@@ -25,6 +25,12 @@ export const spriteName = z.string().superRefine(rule(spriteNameProblem, "name_i
 export const labels = z.array(z.string()).superRefine(rule(labelsProblem, "labels_invalid"));
 export const environment = z.record(z.string(), z.string()).superRefine(rule(environmentProblem, "environment_invalid"));
 
+const idleSeconds = z
+  .int()
+  .min(0)
+  .max(31_536_000)
+  .meta({ description: "Time without activity until the sprite sleeps, s; 0: never by itself. Ours, not part of the official API" });
+
 const urlSettingsRequest = z.strictObject({
   auth: z.enum(["sprite", "public"]).optional(),
   private_access: z.enum(["admins", "org_users", "organization"]).optional(),
@@ -38,6 +44,7 @@ export const createSpriteRequest = z.strictObject({
       cpus: z.int().min(1).optional(),
       storage_gb: z.int().min(1).optional(),
       region: z.string().max(64).optional().meta({ description: "Accepted and ignored: there is one host" }),
+      idle_seconds: idleSeconds.optional(),
     })
     .optional(),
   environment: environment.optional(),
@@ -46,10 +53,19 @@ export const createSpriteRequest = z.strictObject({
   wait_for_capacity: z.boolean().optional().meta({ description: "Accepted and ignored" }),
   runtime: z.enum(["default", "dev"]).optional().meta({ description: "Accepted and ignored" }),
   image: z.string().min(1).max(128).optional().meta({ description: "Base image; ours, not part of the official API" }),
+  template: z
+    .string()
+    .min(1)
+    .max(80)
+    .optional()
+    .meta({ description: "Template to begin as, `NAME` or `NAME@VERSION`; ours, not part of the official API" }),
 });
 export type CreateSpriteRequest = z.input<typeof createSpriteRequest>;
 
 export const updateSpriteRequest = z.strictObject({
+  config: z
+    .strictObject({ idle_seconds: idleSeconds.nullable().optional().meta({ description: "Null: the server's default again" }) })
+    .optional(),
   url_settings: urlSettingsRequest.optional(),
   labels: labels.optional(),
   clear_labels: z.boolean().optional(),
@@ -62,7 +78,12 @@ export const spriteObject = z.object({
   organization: z.string().meta({ description: "Slug" }),
   org_slug: z.string(),
   status: spriteStatus,
-  config: z.object({ ram_mb: z.int(), cpus: z.int(), storage_gb: z.int() }),
+  config: z.object({
+    ram_mb: z.int(),
+    cpus: z.int(),
+    storage_gb: z.int(),
+    idle_seconds: z.int().optional().meta({ description: "Left out while the server's default holds" }),
+  }),
   environment: z.record(z.string(), z.string()),
   labels: z.array(z.string()),
   url: z.string(),
@@ -146,6 +167,7 @@ const OF_MACHINE = [
   "guest_linux_failed",
   "operation_timeout",
   "busy",
+  "host_memory_full",
   "disk_full",
   "disk_damaged",
   "image_damaged",
@@ -160,7 +182,8 @@ export const spriteEndpoints = {
     access: "token",
     tag: "sprites",
     summary: "Create a sprite",
-    description: "Answers when the sprite's disk exists. The sprite is cold; its first use starts it.",
+    description:
+      "Answers when the sprite's disk exists. Its first use starts it. With a label `pool:NAME` it is taken out of that pool, which may take a minute when none is ready.",
     body: createSpriteRequest,
     status: 201,
     response: spriteObject,
@@ -176,6 +199,12 @@ export const spriteEndpoints = {
       "storage_size",
       "image_unknown",
       "image_damaged",
+      "template_not_found",
+      "template_size_fixed",
+      "pool_not_found",
+      "pool_empty",
+      "sprite_limit_exceeded",
+      "disk_limit_exceeded",
       "disk_full",
       "busy",
     ],
@@ -216,7 +245,7 @@ export const spriteEndpoints = {
     kind: "json",
     access: "token",
     tag: "sprites",
-    summary: "Change labels or URL settings",
+    summary: "Change labels, URL settings or the idle time",
     description: "Fields that are left out stay as they are.",
     body: updateSpriteRequest,
     status: 200,

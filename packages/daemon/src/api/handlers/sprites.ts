@@ -18,21 +18,34 @@ type SpriteHandlers = Pick<
   | "wakeSprite"
 >;
 
+/** A label that begins so routes a create to a pool (POOL-14). */
+const POOL_LABEL = "pool:";
+
 export const spriteHandlers: SpriteHandlers = {
   async createSprite({ body, caller, context, signal }) {
     requireSpriteName(caller, body.name);
-    const sprite = await context.features.sprites.create(
-      {
-        organizationId: caller.organizationId,
-        name: body.name,
-        config: definedOnly({ cpus: body.config?.cpus, memoryMib: body.config?.ram_mb, storageGb: body.config?.storage_gb }),
-        environment: body.environment ?? {},
-        labels: unique(body.labels ?? []),
-        urlSettings: urlSettings(body.url_settings),
-        imageName: body.image,
-      },
-      { signal },
-    );
+    const { sprites, templates, pools } = context.features;
+    const { organizationId } = caller;
+    const { name, environment = {} } = body;
+    const labels = unique(body.labels ?? []);
+    const pool = labels.find((label) => label.startsWith(POOL_LABEL))?.slice(POOL_LABEL.length);
+    if (pool !== undefined) {
+      const claim = { name, labels, environment, idempotencyKey: undefined, isPatient: true };
+      return spriteView(context, await pools.claim(organizationId, pool, claim, { signal }));
+    }
+    const request = {
+      organizationId,
+      name,
+      config: definedOnly({ cpus: body.config?.cpus, memoryMib: body.config?.ram_mb, storageGb: body.config?.storage_gb }),
+      environment,
+      labels,
+      urlSettings: urlSettings(body.url_settings),
+      imageName: body.image,
+    };
+    const sprite =
+      body.template === undefined
+        ? await sprites.create(request, { signal })
+        : await templates.createSprite(body.template, request, { signal });
     return spriteView(context, sprite);
   },
 
@@ -46,6 +59,7 @@ export const spriteHandlers: SpriteHandlers = {
     const labels = body.labels ?? (body.clear_labels ? [] : undefined);
     const sprite = await context.features.sprites.update(caller.organizationId, params.name, {
       ...(labels === undefined ? {} : { labels: unique(labels) }),
+      idleSeconds: body.config?.idle_seconds,
       ...(body.url_settings === undefined ? {} : { urlSettings: urlSettings(body.url_settings) }),
     });
     return spriteView(context, sprite);

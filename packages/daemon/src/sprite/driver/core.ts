@@ -17,8 +17,8 @@ export interface DriverOptions {
   machines: Machines;
   /** What the next VM of this sprite is made of. */
   machineSpec(): MachineSpec;
-  /** Room for one more running machine (LIFE-27); released when the machine is gone. */
-  admission?: { acquire(options: { signal: AbortSignal }): Promise<Disposable> } | undefined;
+  /** Room on the host for one more machine (LIFE-27); held until the state shows the machine. Throws `host_memory_full`. */
+  admit?(signal: AbortSignal): Promise<Disposable | undefined>;
   /** Frees the disk; called once, when the sprite is being deleted and no VM is left. */
   freeDisk(): Promise<void>;
   /** Called after every change of state. */

@@ -3,7 +3,7 @@
  * is booted. A memory that cannot be resumed is given up with its reason and the disk is booted
  * instead (LIFE-19); nothing is ever resumed twice.
  */
-import type { Machine, MemoryRecord } from "../../machine/index.ts";
+import type { Machine, MachineRecord, MemoryRecord } from "../../machine/index.ts";
 import { isMemoryWhole, removeMemory } from "../../machine/index.ts";
 import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
@@ -95,9 +95,15 @@ async function boot(core: SpriteCore, signal: AbortSignal): Promise<Machine> {
 async function start(core: SpriteCore, signal: AbortSignal, memory: MemoryRecord | undefined): Promise<Machine> {
   const { machines, spriteId, nowMs } = core.options;
   const spec = core.options.machineSpec();
-  const record = await machines.plan(spriteId, { signal });
+  const room = await core.options.admit?.(signal);
+  let record: MachineRecord;
+  try {
+    record = await machines.plan(spriteId, { signal });
+    core.apply({ type: "wake_begun", incarnation: record.incarnation }, { machineBegun: record });
+  } finally {
+    room?.[Symbol.dispose]();
+  }
   const { incarnation } = record;
-  core.apply({ type: "wake_begun", incarnation }, { machineBegun: record });
   let machine: Machine;
   try {
     machine = await machines.start(record, spec, { signal, memory });
