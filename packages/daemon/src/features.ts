@@ -13,19 +13,23 @@ import {
   loadSystemByDigest,
   type SystemImage,
 } from "@sprited/disk";
-import type { OpenNetworkSlots, VmmDriver } from "@sprited/vmm";
-import { CheckpointFiles, Checkpoints, spriteStates, Verifier } from "./checkpoint/index.ts";
+import { isolatedSlots, type NetworkSlots, type OpenNetworkSlots, type VmmDriver } from "@sprited/vmm";
+import type { Checkpoints } from "./checkpoint/index.ts";
+import { CHECKPOINT_DEFAULTS, type CheckpointSettings, composeCheckpoints } from "./compose-checkpoints.ts";
+import { composePools } from "./compose-pools.ts";
 import { type ExecSettings, Sessions } from "./exec/index.ts";
 import { Jobs, type JobSettings } from "./job/index.ts";
 import { Files } from "./files/index.ts";
-import { Forks } from "./fork/index.ts";
-import { type BootSnapshots, openBootSnapshots, openMachines } from "./machine/index.ts";
+import type { Forks } from "./fork/index.ts";
+import { type BootSnapshots, type MachinesOptions, openBootSnapshots, openMachines } from "./machine/index.ts";
 import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
+import type { Pools } from "./pool/index.ts";
 import { PortWatches, Proxies } from "./ports/index.ts";
 import { reclaim } from "./reclaim/index.ts";
-import { type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
-import { checkpointRecords, jobRecords, openDatabase, sessionRecords, spriteRecords } from "./store/index.ts";
+import { type RestSettings, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
+import { jobRecords, openDatabase, sessionRecords, spriteRecords } from "./store/index.ts";
 import type { GuestLife, SpriteState } from "./sprite/index.ts";
+import type { Templates } from "./template/index.ts";
 
 /** What the host gives. */
 export interface HostParts {
@@ -36,6 +40,8 @@ export interface HostParts {
   pool: DiskPool;
   images: ImageStore;
   system: SystemImage;
+  /** Slots whose VMs reach no network; the real ones when left out. */
+  isolate?: ((slots: NetworkSlots) => NetworkSlots) | undefined;
   /** Checks the file system of a throwaway clone; the real check when left out. */
   checkDisk?: ((file: string, options: { signal: AbortSignal }) => Promise<DiskVerdict>) | undefined;
 }
@@ -43,29 +49,18 @@ export interface HostParts {
 export interface FeatureSettings {
   defaults: SpriteDefaults;
   limits: SpriteLimits;
+  rest?: RestSettings;
   checkpoints?: CheckpointSettings;
   exec?: Omit<ExecSettings, "logDirectory">;
   jobs?: JobSettings;
   timeouts: { bootMs: number; resumeMs: number; guestCallMs: number; stopMs: number };
 }
 
-export interface CheckpointSettings {
-  /** Automatic checkpoints kept of each sprite. */
-  autoKeep: number;
-  /** Checks of checkpoints at once. */
-  checksParallel: number;
-  /** User of the program that checks disks; used by nothing else. */
-  checkUid: number;
-}
-
-const CHECKPOINT_DEFAULTS: CheckpointSettings = { autoKeep: 5, checksParallel: 1, checkUid: 1_900_065_535 };
 const JOB_DEFAULTS: JobSettings = { retentionMs: undefined, keptPerSprite: 200, webhookPrivate: false };
 const EXEC_DEFAULTS: Omit<ExecSettings, "logDirectory"> = {
   logBytesMax: 64 * 1024 * 1024,
   retention: { countMax: 100, ageMsMax: 7 * 86_400_000, bytesMax: 256 * 1024 * 1024 },
 };
-/** Pause before a check that came to no verdict is tried again, ms. */
-const CHECK_RETRY_MS = 60_000;
 
 export interface Features {
   sprites: SpriteRegistry;
@@ -74,6 +69,10 @@ export interface Features {
   jobs: Jobs;
   checkpoints: Checkpoints;
   forks: Forks;
+  /** Files in checkpoints; see `readerName`. */
+  checkpointFiles: Files;
+  templates: Templates;
+  pools: Pools;
   proxies: Proxies;
   ports: PortWatches;
   organizations: Organizations;
@@ -102,7 +101,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     bootTimeoutMs: settings.timeouts.bootMs,
     logger,
   });
-  const machines = openMachines({
+  const machineOptions: MachinesOptions = {
     driver,
     slots,
     snapshots,
@@ -115,7 +114,8 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     startTimeoutMs: settings.timeouts.resumeMs,
     linkTimeoutMs: settings.timeouts.guestCallMs,
     logger,
-  });
+  };
+  const machines = openMachines(machineOptions);
   const sprites = new SpriteRegistry({
     records: spriteRecords<SpriteState>(database),
     machines,
@@ -124,6 +124,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     spritesDirectory: layout.sprites,
     defaults: settings.defaults,
     limits: settings.limits,
+    rest: settings.rest,
     stopGraceMs: settings.timeouts.stopMs,
     organizationSlug: (id) => organizations.slugOf(id),
     logger,
@@ -135,11 +136,31 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     logger,
   });
   const jobs = new Jobs({ records: jobRecords(database), sprites, exec, settings: settings.jobs ?? JOB_DEFAULTS, nowMs: Date.now, logger });
-  const { checkpoints, forks } = composeCheckpoints({
-    parts,
+  const {
+    checkpoints,
+    forks,
+    checkpointFiles,
+    close: closeCheckpoints,
+  } = composeCheckpoints({
+    layout,
+    pool,
+    vmmBuild: driver.build,
+    isolatedMachines: openMachines({ ...machineOptions, slots: slots && (parts.isolate ?? isolatedSlots)(slots) }),
+    checkDisk: parts.checkDisk,
     settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS,
     database,
     sprites,
+    logger,
+  });
+  const { templates, pools } = composePools({
+    layout,
+    pool,
+    database,
+    sprites,
+    checkpoints,
+    exec,
+    vmmBuild: driver.build,
+    organizationSlug: (id) => organizations.slugOf(id),
     logger,
   });
   return {
@@ -149,6 +170,9 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     jobs,
     checkpoints,
     forks,
+    checkpointFiles,
+    templates,
+    pools,
     proxies: new Proxies({ exec }),
     ports: new PortWatches({ sprites, logger }),
     organizations,
@@ -167,62 +191,23 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
         incarnations: new Set(sprites.incarnations()),
         spriteIds: new Set(sprites.ids()),
         bootSnapshots: await snapshots.usable(),
-        systems: new Set([parts.system.digest, ...sprites.systems()]),
+        systems: new Set([parts.system.digest, ...sprites.systems(), ...(await checkpoints.systems())]),
         logger,
       });
       await slots?.settle();
+      checkpoints.resumeChecks();
+      sprites.startResting();
+      await templates.recover();
+      pools.recover();
     },
     async close() {
+      await pools.close();
       await jobs.close();
-      await checkpoints.close();
+      await closeCheckpoints();
       await exec.close();
       await sprites.close();
       organizations.close();
       database[Symbol.dispose]();
     },
   };
-}
-
-function composeCheckpoints(input: {
-  parts: HostParts;
-  settings: CheckpointSettings;
-  database: ReturnType<typeof openDatabase>;
-  sprites: SpriteRegistry;
-  logger: Logger;
-}): { checkpoints: Checkpoints; forks: Forks } {
-  const { parts, settings, database, sprites, logger } = input;
-  const { layout, pool } = parts;
-  const records = checkpointRecords(database);
-  const files = new CheckpointFiles({ pool, root: layout.checkpoints });
-  const isRoot = process.getuid?.() === 0;
-  const verifier = new Verifier({
-    records,
-    files,
-    pool,
-    scratch: layout.scratch,
-    checkDisk: parts.checkDisk ?? ((file, { signal }) => checkGuestDisk(file, { uid: settings.checkUid, isRoot, signal })),
-    parallel: settings.checksParallel,
-    retryMs: CHECK_RETRY_MS,
-    logger,
-  });
-  const states = spriteStates(sprites);
-  const checkpoints = new Checkpoints({
-    parts: {
-      records,
-      files,
-      states,
-      pool,
-      activities: sprites.activities,
-      logger,
-      nowMs: Date.now,
-      spriteDirectory: (spriteId) => path.join(layout.sprites, spriteId),
-    },
-    sprites,
-    verifier,
-    scratch: layout.scratch,
-    autoKeep: settings.autoKeep,
-    vmmBuild: parts.driver.build,
-  });
-  const forks = new Forks({ sprites, states, files, activities: sprites.activities, scratch: layout.scratch, logger });
-  return { checkpoints, forks };
 }

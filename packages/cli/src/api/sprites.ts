@@ -39,6 +39,7 @@ export interface NewSprite {
   name: string;
   labels: string[];
   image: string | undefined;
+  template: string | undefined;
   cpus: number | undefined;
   ramMb: number | undefined;
   storageGb: number | undefined;
@@ -51,6 +52,7 @@ export async function createSprite(address: ApiAddress, sprite: NewSprite, signa
     ...(sprite.labels.length > 0 ? { labels: sprite.labels } : {}),
     ...(Object.values(config).some((value) => value !== undefined) ? { config } : {}),
     ...(sprite.image === undefined ? {} : { image: sprite.image }),
+    ...(sprite.template === undefined ? {} : { template: sprite.template }),
   };
   return readSprite(await callApi(address, { method: "POST", path: "/v1/sprites", body, timeoutMs: SLOW_CALL_TIMEOUT_MS, signal }));
 }

@@ -62,6 +62,8 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
     [
       entry("checkpoint, checkpoints create|list|…", "save points of a sprite", () => import("./checkpoint.ts")),
       entry("restore <id>", "go back to a save point, or --undo", () => import("./restore.ts")),
+      entry("template create|list|…", "prepared sprites to make others from", () => import("./template.ts")),
+      entry("pool create|list|claim|…", "sprites kept ready to be taken", () => import("./pool.ts")),
     ],
   ],
   ["Files and ports", [entry("file push|pull|edit", "copy files to and from a sprite", () => import("./file.ts"))]],

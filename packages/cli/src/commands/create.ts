@@ -27,6 +27,7 @@ export function build(context: CommandContext) {
     .option("--skip-console", "do not open a console")
     .option("--label <label>", "a label; may be repeated", decodeRepeated)
     .option("--image <name>", "base image instead of the server's default")
+    .option("--template <name>", "begin as a template, NAME or NAME@VERSION")
     .option("--cpus <count>", "virtual CPUs", decodeCount)
     .option("--ram-mb <mb>", "memory", decodeCount)
     .option("--storage-gb <gb>", "size of the disk", decodeCount)
@@ -39,6 +40,7 @@ export function build(context: CommandContext) {
       const wish = {
         labels: options.label ?? [],
         image: options.image,
+        template: options.template,
         cpus: options.cpus,
         ramMb: options.ramMb,
         storageGb: options.storageGb,

@@ -8,8 +8,10 @@ import type { Files } from "../files/index.ts";
 import type { Jobs } from "../job/index.ts";
 import type { Forks } from "../fork/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
+import type { PoolsFeature } from "../pool/index.ts";
 import type { PortWatches, Proxies } from "../ports/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
+import type { TemplatesFeature } from "../template/index.ts";
 
 /** What the API asks of checkpoints. */
 export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "delete" | "restore" | "undoRestore">;
@@ -29,6 +31,10 @@ export interface ApiFeatures {
   jobs: JobCalls;
   checkpoints: CheckpointCalls;
   forks: Pick<Forks, "fork">;
+  /** Files in checkpoints: the sprite is called `readerName`. */
+  checkpointFiles: Files;
+  templates: TemplatesFeature;
+  pools: PoolsFeature;
   proxies: ProxyCalls;
   ports: PortCalls;
   organizations: Organizations;

@@ -172,8 +172,8 @@ export class PoolKeeper {
         this.#discard(spare.spriteId);
         continue;
       }
-      const { organizationId } = this.record;
-      const view = sprites.claim(spare.spriteId, { organizationId, ...claim }, () => {
+      const { name, labels, environment } = claim;
+      const view = sprites.claim(spare.spriteId, { name, labels, environment }, () => {
         store.spareClaimed(spare);
         claim.record(spare.spriteId);
       });
@@ -208,20 +208,20 @@ export class PoolKeeper {
   async #fill(spare: SpareRecord, signal: AbortSignal): Promise<void> {
     const { sprites } = this.#options;
     const { organizationId, templateName, config } = this.record;
-    const { spriteId, templateVersion } = spare;
+    const { spriteId, poolId, templateVersion } = spare;
     const timeoutMs = FILL_TIMEOUT_MS;
     await withDeadline("creating a spare", { timeoutMs, signal }, (deadline) =>
-      sprites.createSpare({ spriteId, organizationId, templateName, templateVersion }, { signal: deadline }),
+      sprites.createSpare({ spriteId, poolId, organizationId, templateName, templateVersion }, { signal: deadline }),
     );
     if (config.setup) {
       const { setup } = config;
       const failed = await withDeadline("the set-up command", { timeoutMs: config.setupTimeoutMs, signal }, (deadline) =>
-        sprites.runSetup(spriteId, setup, { signal: deadline }),
+        sprites.runSetup(spare, setup, { signal: deadline }),
       );
       if (failed) throw new SetupError(failed.problem.slice(-PROBLEM_LENGTH_MAX));
     }
     await withDeadline("putting a spare to rest", { timeoutMs, signal }, (deadline) =>
-      sprites.settle(spriteId, config.spare, { signal: deadline }),
+      sprites.settle(spare, config.spare, { signal: deadline }),
     );
   }
 

@@ -40,7 +40,7 @@ class SimulatedSprites implements PoolSprites {
     this.sprites.set(spare.spriteId, { name: undefined, version: spare.templateVersion, labels: [] });
   }
 
-  async runSetup(_spriteId: string, argv: string[]): Promise<{ problem: string } | undefined> {
+  async runSetup(_spare: unknown, argv: string[]): Promise<{ problem: string } | undefined> {
     this.setups.push(argv);
     return this.problem === undefined ? undefined : { problem: this.problem };
   }

@@ -14,26 +14,24 @@ export interface SpareRecord {
   sinceMs: number;
 }
 
+export type SpareKey = Pick<SpareRecord, "spriteId" | "poolId">;
+
 export interface PoolSprites {
   /** The template's current version; undefined when there is no such template. */
   currentVersion(organizationId: string, templateName: string): number | undefined;
   /** Makes a sprite that no list shows and no name finds. Durable when it resolves. */
   createSpare(
-    spare: { spriteId: string; organizationId: string; templateName: string; templateVersion: number },
+    spare: { spriteId: string; poolId: string; organizationId: string; templateName: string; templateVersion: number },
     options: { signal: AbortSignal },
   ): Promise<void>;
   /** Runs a command in a spare; resolves with the end of its output when it failed, with undefined when it ended with 0. */
-  runSetup(spriteId: string, argv: string[], options: { signal: AbortSignal }): Promise<{ problem: string } | undefined>;
+  runSetup(spare: SpareKey, argv: string[], options: { signal: AbortSignal }): Promise<{ problem: string } | undefined>;
   /** Wakes the spare once, so that its identity is its own, and puts it to rest. */
-  settle(spriteId: string, rest: SpareRest, options: { signal: AbortSignal }): Promise<void>;
+  settle(spare: SpareKey, rest: SpareRest, options: { signal: AbortSignal }): Promise<void>;
   /** Whether the spare is there and can be claimed. */
   isSound(spriteId: string): boolean;
   /** Gives the spare to its new owner, together with `record` in one transaction. Throws `sprite_name_taken`; then nothing changed. */
-  claim(
-    spriteId: string,
-    claim: { organizationId: string; name: string; labels: string[]; environment: Record<string, string> },
-    record: () => void,
-  ): SpriteView;
+  claim(spriteId: string, claim: { name: string; labels: string[]; environment: Record<string, string> }, record: () => void): SpriteView;
   view(organizationId: string, spriteName: string): SpriteView;
   /** Frees the spare. Missing is fine. */
   discard(spriteId: string): Promise<void>;

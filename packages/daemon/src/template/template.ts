@@ -1,4 +1,6 @@
 /** A template as other features see it. All calls throw `ApiError`. */
+import type { CreateSprite, SpriteView } from "../sprite/index.ts";
+
 /** One version of a template; never changed. */
 export interface TemplateVersion {
   id: string;
@@ -51,6 +53,11 @@ export interface Templates {
   delete(organizationId: string, name: string, options: { force: boolean }): Promise<void>;
   /** Whether the memory of a version can be resumed here (TPL-10). */
   memoryState(version: TemplateVersion): "none" | "usable" | "unusable";
+  /**
+   * Makes a sprite from the version that `reference` stands for (TPL-5 to TPL-7). Throws
+   * `template_not_found`, `template_size_fixed`, and what the hub throws.
+   */
+  createSprite(reference: string, request: CreateSprite, options?: { signal?: AbortSignal }): Promise<SpriteView>;
   /** The version that `NAME` or `NAME@VERSION` stands for. Throws `template_not_found`. */
   resolve(organizationId: string, reference: string): TemplateVersion;
 }

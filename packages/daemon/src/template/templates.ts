@@ -7,12 +7,18 @@
 import { type Logger, Scope } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
-import { CheckpointFiles, type CheckpointMeta, type StateFiles } from "../checkpoint/index.ts";
-import type { SpriteOrigin } from "../sprite/index.ts";
+import type { CheckpointFiles, CheckpointMeta, StateFiles } from "../checkpoint/index.ts";
+import type { CreateSprite, SpriteConfig, SpriteOrigin, Sprites, SpriteView } from "../sprite/index.ts";
 import type { CreateTemplate, Templates as TemplatesFeature, TemplateVersion, TemplateView } from "./template.ts";
 
 /** Name of the one state that lies in a version's directory. */
 const STATE_ID = "state";
+
+/** A memory runs only in a machine of its own form; a disk keeps its size. */
+const FIXED_BY_MEMORY: readonly (keyof SpriteConfig)[] = ["cpus", "memoryMib", "storageGb"];
+const FIXED_BY_DISK: readonly (keyof SpriteConfig)[] = ["storageGb"];
+/** Sizes as the API names them. */
+const SIZE_FIELDS = { cpus: "cpus", memoryMib: "ram_mb", storageGb: "storage_gb" } as const;
 
 /** Where versions come from. */
 export interface TemplateSource {
@@ -38,9 +44,8 @@ export interface TemplateRecords {
 export interface TemplatesOptions {
   records: TemplateRecords;
   source: TemplateSource;
+  sprites: Pick<Sprites, "create">;
   files: CheckpointFiles;
-  /** Directory of `files`. */
-  directory: string;
   /** Whether memories of this VMM build can be resumed. */
   canResume(build: string): boolean;
   organizationSlug(organizationId: string): string;
@@ -157,6 +162,22 @@ export class Templates implements TemplatesFeature {
         );
       });
     }
+  }
+
+  async createSprite(reference: string, request: CreateSprite, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
+    const version = this.resolve(request.organizationId, reference);
+    const origin = await this.originOf(version);
+    const config = { ...version.config, ...request.config };
+    const fixed = origin.memory ? FIXED_BY_MEMORY : FIXED_BY_DISK;
+    const wrong = fixed.find((size) => config[size] !== version.config[size]);
+    if (wrong !== undefined) {
+      throw new ApiError("template_size_fixed", `${SIZE_FIELDS[wrong]} is ${version.config[wrong]} in this template and cannot be chosen`, {
+        details: { field: SIZE_FIELDS[wrong] },
+      });
+    }
+    const environment = { ...version.environment, ...request.environment };
+    const labels = [...new Set([...version.labels, ...request.labels])];
+    return await this.#options.sprites.create({ ...request, config, environment, labels }, { ...options, origin });
   }
 
   resolve(organizationId: string, reference: string): TemplateVersion {

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
 import { endpoint } from "./endpoint.ts";
+import { fileEndpoints } from "./files.ts";
 import { queryBoolean } from "./query.ts";
 
 const time = z.iso.datetime().meta({ description: "RFC 3339" });
@@ -41,6 +42,24 @@ export const checkpointLine = z.object({
   memory: z.boolean().optional(),
 });
 export type CheckpointLine = z.infer<typeof checkpointLine>;
+
+/** Line of a comparison. The last one is `complete` or `error`. */
+export const checkpointDiffLine = z.object({
+  type: z.enum(["added", "removed", "changed", "error", "complete"]),
+  path: z.string().optional(),
+  /** What it is in the later one; in the earlier one when it was removed. */
+  file: z.enum(["file", "directory", "symlink", "fifo", "socket", "device"]).optional(),
+  /** Bytes in the earlier and in the later one. */
+  size_before: z.int().optional(),
+  size_after: z.int().optional(),
+  error: z.string().optional(),
+  code: z.string().optional(),
+  /** With `complete`: how many of each there are. */
+  added: z.int().optional(),
+  removed: z.int().optional(),
+  changed: z.int().optional(),
+});
+export type CheckpointDiffLine = z.infer<typeof checkpointDiffLine>;
 
 const OF_SPRITE = ["sprite_not_found", "token_name_prefix"] as const satisfies readonly ErrorCode[];
 const OF_BODY = ["body_invalid", "field_unknown", "body_too_large"] as const satisfies readonly ErrorCode[];
@@ -123,5 +142,57 @@ export const checkpointEndpoints = {
     status: 200,
     stream,
     errors: [...OF_SPRITE, "checkpoint_not_found", "checkpoint_damaged", "busy", "disk_full"],
+  }),
+  listCheckpointFiles: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/checkpoints/{id}/fs/list",
+    kind: "stream",
+    access: "token",
+    tag: "checkpoints",
+    summary: "List files in a checkpoint; ours, not part of the official API",
+    description: "As `GET …/fs/list`, of the checkpoint's disk. A throwaway machine over a clone answers; the sprite is not touched.",
+    query: fileEndpoints.listFiles.query,
+    status: 200,
+    response: fileEndpoints.listFiles.response,
+    stream: { contentType: "application/json" },
+    errors: [...fileEndpoints.listFiles.errors, "checkpoint_not_found"],
+  }),
+  readCheckpointFile: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/checkpoints/{id}/fs/read",
+    kind: "stream",
+    access: "token",
+    tag: "checkpoints",
+    summary: "Read a file in a checkpoint; ours, not part of the official API",
+    query: fileEndpoints.readFile.query,
+    status: 200,
+    stream: { contentType: "application/octet-stream" },
+    errors: [...fileEndpoints.readFile.errors, "checkpoint_not_found"],
+  }),
+  readCheckpointTree: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/checkpoints/{id}/fs/tree",
+    kind: "stream",
+    access: "token",
+    tag: "checkpoints",
+    summary: "Read a directory in a checkpoint as tar; ours, not part of the official API",
+    query: fileEndpoints.readTree.query,
+    status: 200,
+    stream: { contentType: "application/x-tar" },
+    errors: [...fileEndpoints.readTree.errors, "checkpoint_not_found"],
+  }),
+  diffCheckpoints: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/checkpoints/{id}/diff",
+    kind: "stream",
+    access: "token",
+    tag: "checkpoints",
+    summary: "Compare the files of two checkpoints; ours, not part of the official API",
+    description:
+      "A line for each file that `to` has and this one has not (`added`), the other way round (`removed`), or that is another (`changed`), by path; then `complete` with their numbers.",
+    query: z.object({ to: z.string().min(1).max(64).meta({ description: "The later checkpoint" }) }),
+    status: 200,
+    stream: { contentType: "application/x-ndjson", line: checkpointDiffLine },
+    errors: [...fileEndpoints.listFiles.errors, "checkpoint_not_found"],
   }),
 };

@@ -8,9 +8,11 @@ import { fileEndpoints } from "./files.ts";
 import { forkEndpoints } from "./forks.ts";
 import { jobEndpoints } from "./jobs.ts";
 import { organizationEndpoints } from "./organizations.ts";
+import { poolEndpoints } from "./pools.ts";
 import { portEndpoints } from "./ports.ts";
 import { spriteEndpoints } from "./sprites.ts";
 import { systemEndpoints } from "./system.ts";
+import { templateEndpoints } from "./templates.ts";
 import { tokenEndpoints } from "./tokens.ts";
 
 export const ENDPOINTS = {
@@ -18,6 +20,8 @@ export const ENDPOINTS = {
   ...spriteEndpoints,
   ...checkpointEndpoints,
   ...forkEndpoints,
+  ...templateEndpoints,
+  ...poolEndpoints,
   ...execEndpoints,
   ...jobEndpoints,
   ...portEndpoints,

@@ -1,4 +1,11 @@
-export { type CheckpointLine, checkpointLine, type CheckpointObject, checkpointObject } from "./checkpoints.ts";
+export {
+  type CheckpointDiffLine,
+  checkpointDiffLine,
+  type CheckpointLine,
+  checkpointLine,
+  type CheckpointObject,
+  checkpointObject,
+} from "./checkpoints.ts";
 export { type Access, COMMON_ERRORS, type Endpoint, type Method, type PathParams } from "./endpoint.ts";
 export { type EndpointName, type EndpointNameOf, type Endpoints, ENDPOINTS, NOT_AVAILABLE_YET } from "./endpoints.ts";
 export { type KillLine, killLine, type SessionObject, sessionObject } from "./exec.ts";

@@ -1,13 +1,16 @@
 import type { HandlerTable } from "../handler.ts";
+import { checkpointFileHandlers } from "./checkpoint-files.ts";
 import { checkpointHandlers } from "./checkpoints.ts";
 import { execHttp } from "./exec-http.ts";
 import { forkHandlers } from "./forks.ts";
 import { jobHandlers } from "./jobs.ts";
 import { fileHandlers } from "./files.ts";
 import { organizationHandlers } from "./organizations.ts";
+import { poolHandlers } from "./pools.ts";
 import { sessionHandlers } from "./sessions.ts";
 import { spriteHandlers } from "./sprites.ts";
 import { systemHandlers } from "./system.ts";
+import { templateHandlers } from "./templates.ts";
 
 /** Every endpoint that is not a WebSocket with its handler. */
 export const HANDLERS: HandlerTable = {
@@ -15,7 +18,10 @@ export const HANDLERS: HandlerTable = {
   ...fileHandlers,
   ...spriteHandlers,
   ...checkpointHandlers,
+  ...checkpointFileHandlers,
   ...forkHandlers,
+  ...templateHandlers,
+  ...poolHandlers,
   ...organizationHandlers,
   ...sessionHandlers,
   ...jobHandlers,

@@ -5,7 +5,7 @@ import { signalName } from "@sprited/protocol/stream";
 import type { LogPiece } from "../../exec/exec.ts";
 import { type JobRequest, jobView } from "../../job/index.ts";
 import type { HandlerTable } from "../handler.ts";
-import { streamReply } from "../stream-reply.ts";
+import { CutOff, streamReply } from "../stream-reply.ts";
 
 /** Wait for a job's end when the client names none, ms. */
 const WAIT_MS = 30_000;
@@ -63,12 +63,11 @@ export const jobHandlers: Pick<HandlerTable, JobHandlers> = {
         try {
           if (first) yield first.data;
           for (let step = await pieces?.next(); step && !step.done; step = await pieces?.next()) {
-            if (step.value.kind === "gap")
-              throw new ApiError("internal", "output is no longer kept; the client asks again and learns where it goes on");
+            if (step.value.kind === "gap") throw new CutOff("output is no longer kept; the client asks again and learns where it goes on");
             yield step.value.data;
           }
           // A server that stops must not look like the end of the log.
-          if (follow) context.shutdown.throwIfAborted();
+          if (follow && context.shutdown.aborted) throw new CutOff("the server stops");
         } finally {
           await pieces?.return?.();
         }
