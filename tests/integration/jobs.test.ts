@@ -73,6 +73,19 @@ test("[JOB-6] a deadline is kept over a restart, also for a command that ignores
   expect(await ended(name, job)).toMatchObject({ state: "timed_out", signal: "KILL", reason: "it did not end within 0.5 s" });
 }, 40_000);
 
+test("[JOB-8] a job holds its sprite awake until it has ended, also after a restart", async () => {
+  const name = await sprite();
+  const job = await start(name, { cmd: ["sleep", "100"] });
+  const { id } = (await ask(target, `/v1/sprites/${name}`)).json() as { id: string };
+  const holders = () => target.features.sprites.activities.holders(id).map(({ kind }) => kind);
+  expect(holders()).toEqual(["job"]);
+  await target.restart();
+  expect(holders()).toEqual(["job"]);
+  await at(name, job, "/signal", { method: "POST", json: { signal: "TERM" } });
+  await ended(name, job);
+  expect(holders()).toEqual([]);
+});
+
 test("[JOB-5] signals reach the command", async () => {
   const name = await sprite();
   const job = await start(name, { cmd: ["sleep", "100"] });
@@ -156,4 +169,24 @@ test("[JOB-13] [JOB-14] a webhook hears of an end that no daemon saw", async () 
     server.closeAllConnections();
     server.close();
   }
+});
+
+test("[JOB-10] output that is no longer kept is told by the offset, and the rest is right", async () => {
+  const retention = { countMax: 100, ageMsMax: 86_400_000, bytesMax: 64 * 1024 * 1024 };
+  await using small = await openSimulated({ exec: { logBytesMax: 1024 * 1024, retention } });
+  await ask(small, "/v1/sprites", { method: "POST", json: { name: "small" } });
+  const jobs = "/v1/sprites/small/jobs";
+  const json = { cmd: ["sh", "-c", "seq -w 1 600000"] };
+  const { id } = (await ask(small, jobs, { method: "POST", json })).json() as Job;
+  const total = 600_000 * 7;
+  expect((await ask(small, `${jobs}/${id}/wait`)).json()).toMatchObject({ state: "exited", stdout_bytes: total });
+  const log = await ask(small, `${jobs}/${id}/log?stream=stdout`);
+  const from = Number(log.headers["x-log-offset"]);
+  expect(from).toBeGreaterThan(total - 3 * 1024 * 1024);
+  expect(log.body.length).toBe(total - from);
+  const expected = (offset: number): string => `${String(Math.floor(offset / 7) + 1).padStart(6, "0")}\n`.slice(offset % 7);
+  expect(log.text.startsWith(expected(from))).toBe(true);
+  expect(log.text.endsWith("600000\n")).toBe(true);
+  const tail = await ask(small, `${jobs}/${id}/log?stream=all&offset=${total - 14}`);
+  expect([tail.text, tail.headers["x-log-offset"]]).toEqual(["599999\n600000\n", String(total - 14)]);
 });

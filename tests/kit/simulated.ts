@@ -41,6 +41,7 @@ export interface SimulatedOptions {
   checkDisk?: (file: string) => Promise<{ healthy: boolean; detail: string }>;
   logger?: Logger;
   jobs?: FeatureSettings["jobs"];
+  exec?: FeatureSettings["exec"];
 }
 
 export interface SimulatedTarget extends Target, AsyncDisposable {
@@ -102,6 +103,7 @@ export async function openSimulated(options: SimulatedOptions = {}): Promise<Sim
     slots,
     pool: copyingPool(layout.pool, options.cloneFault),
     images: await oneImage(layout.images),
+    isolate: (same) => same,
     checkDisk: options.checkDisk ?? (async () => ({ healthy: true, detail: "" })),
     system: { digest: "simulated", kernelPath: "/dev/null", initrdPath: "/dev/null", systemPath: "/dev/null" },
   };
@@ -147,6 +149,7 @@ async function serveDaemon(parts: HostParts, options: SimulatedOptions & { logge
     limits: { cpusMax: 8, memoryMibMax: 16_384, storageGbMin: 1, storageGbMax: 1000 },
     timeouts: { bootMs: 20_000, resumeMs: 20_000, guestCallMs: 10_000, stopMs: 5_000, ...options.timeouts },
     ...(options.jobs ? { jobs: options.jobs } : {}),
+    ...(options.exec ? { exec: options.exec } : {}),
   };
   const features = await composeFeatures(parts, settings, { logger });
   scope.defer("features", () => features.close());

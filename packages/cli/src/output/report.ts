@@ -18,6 +18,7 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   not_found: "Check the name; `sprite list` shows the sprites there are.",
   sprite_not_found: "`sprite list` shows the sprites there are, `sprite create NAME` makes one.",
   sprite_name_taken: "Choose another name, or `sprite destroy` the one that has it.",
+  job_not_found: "`sprite jobs list` shows those that are kept.",
   session_not_found: "`sprite attach` without an id shows the sessions that run.",
   not_ready: "The server is starting; try again in a moment.",
 };

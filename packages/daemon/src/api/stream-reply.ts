@@ -1,4 +1,5 @@
 /** Answers without end: a generator of pieces as a response body that stops when the client goes. */
+import { inspect } from "node:util";
 import { ignore } from "@sprited/base";
 
 export interface StreamReply {
@@ -7,6 +8,15 @@ export interface StreamReply {
   pieces(signal: AbortSignal): AsyncGenerator<Uint8Array, void, void>;
   /** Called once, when the last piece is out, the client is gone, or making pieces failed. */
   onEnd?(outcome: "complete" | "client_gone" | "failed", error?: unknown): void;
+}
+
+/** Ends an answer in the middle, so that the client sees a broken connection and not an end. The HTTP layer prints it: one line. */
+export class CutOff extends Error {
+  override readonly name = "CutOff";
+
+  [inspect.custom](): string {
+    return `an answer was cut off: ${this.message}`;
+  }
 }
 
 /** Each piece is one chunk on the wire, written before the next one is asked for. */
