@@ -113,8 +113,8 @@ function update(context: CommandContext) {
 function claim(context: CommandContext) {
   return newCommand("claim", "Take a ready sprite, for good. Prints its name.", [
     ["sprite pool claim web", "a name is made"],
-    ["sprite pool claim web --name agent-1 --wait", "wait in line when none is ready"],
-    ["sprite pool claim web --key job-17", "a repetition gives the same sprite"],
+    ["sprite pool claim web --name agent-1 --wait", "wait when none is ready"],
+    ["sprite pool claim web --key job-17", "asked again: the same one"],
   ])
     .argument("<pool>", "the pool")
     .option("--name <name>", "name of the sprite")
