@@ -99,11 +99,16 @@ async function seeToEnd(target: Target, what: ExecWhat, seeing: Seeing): Promise
 }
 
 function handlersFor(target: Target, sink: OutputSink, { reconnectForMs }: Seeing): LastingHandlers {
+  const sayBetween = (line: string): void => {
+    if (process.stderr.isTTY && !sink.atLineStart) process.stderr.write("\n");
+    sink.atLineStart = true;
+    say(line);
+  };
   return {
     output: (stream, data) => sink.write(stream, data),
-    lost: () => say(lostMessage(target.sprite, reconnectForMs)),
-    back: ({ afterMs }) => say(backMessage(target.sprite, afterMs)),
-    missing: (bytes) => say(gapMessage(bytes)),
+    lost: () => sayBetween(lostMessage(target.sprite, reconnectForMs)),
+    back: ({ afterMs }) => sayBetween(backMessage(target.sprite, afterMs)),
+    missing: (bytes) => sayBetween(gapMessage(bytes)),
   };
 }
 

@@ -6,6 +6,8 @@
  */
 import type { ExecConnection } from "@sprited/protocol/client/exec";
 
+const NEWLINE = 0x0a;
+
 /** A source of output that can be held back. */
 interface Pausable {
   pause(): unknown;
@@ -34,8 +36,12 @@ export class OutputSink {
     if (this.#waiting.size > 0) source.pause();
   }
 
+  /** False when the command's output has left the cursor of a terminal within a line. */
+  atLineStart = true;
+
   write(stream: "stdout" | "stderr", data: Uint8Array): void {
     const sink = stream === "stdout" ? process.stdout : process.stderr;
+    if (sink.isTTY && data.length > 0) this.atLineStart = data.at(-1) === NEWLINE;
     if (sink.destroyed || sink.write(data)) return;
     this.hold(sink);
   }

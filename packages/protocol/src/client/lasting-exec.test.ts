@@ -287,6 +287,22 @@ describe("a command over connections that end", () => {
     expect(client.events).toEqual(["lost"]);
   });
 
+  test("[REC-6] connections that bring something begin the time anew, others do not", async () => {
+    const session = new FakeSession();
+    const client = await openClient(session, { reconnectForMs: 300 });
+    for (let round = 0; round < 8; round++) {
+      session.sockets.at(-1)?.cut();
+      await new Promise((resolve) => setTimeout(resolve, 60)); // the first attempt follows at once
+      if (round % 2 === 0) session.print("x");
+      else await client.connection.write(Buffer.from("y"));
+    }
+    expect([client.out(), session.input, client.connection.isConnected]).toEqual(["xxxx", "yyyy", true]);
+    session.budgets = Array.from({ length: 100 }, () => 1);
+    session.sockets.at(-1)?.cut();
+    session.print("z"); // never arrives: each connection is cut after its first message
+    await expect(client.connection.ended).rejects.toMatchObject({ code: "gave_up" });
+  });
+
   test("[REC-7] output that the server no longer has is told once, with its length", async () => {
     const session = new FakeSession();
     const client = await openClient(session);

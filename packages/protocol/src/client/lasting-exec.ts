@@ -82,8 +82,10 @@ class LastingExec implements LastingConnection {
   /** Counts connections; what an older one still says is not heard. */
   #generation = 0;
   #connectedAtMs = 0;
-  /** When the present run of failures began; 0: never. */
+  /** When the connection was lost last. */
   #lostAtMs = 0;
+  /** When the present run of failures began; 0: never. */
+  #failingSinceMs = 0;
   /** Attempts since then. */
   #attempts = 0;
   /** Log position after the last byte handed over. */
@@ -214,7 +216,7 @@ class LastingExec implements LastingConnection {
   }
 
   #acknowledge(offset: number): void {
-    this.#progress = true;
+    if (offset > this.#input.start) this.#progress = true;
     this.#input.acknowledge(offset);
     if (this.#input.bytes <= INPUT_BYTES_MAX) this.#wake();
   }
@@ -232,7 +234,6 @@ class LastingExec implements LastingConnection {
     this.#acknowledge(connection.info.input_offset ?? this.#input.start);
     this.#sent = this.#input.start;
     this.#endSent = false;
-    this.#progress = false;
     if (this.#size && this.#info !== connection.info) connection.resize(this.#size);
     void this.#pump();
     connection.ended.then(
@@ -263,8 +264,9 @@ class LastingExec implements LastingConnection {
     this.#connection = undefined;
     if (this.#over.signal.aborted) return;
     if (!this.#isResumable || !(error instanceof ConnectionError)) return this.#fail(error);
-    if (this.#progress || livedMs >= SHORT_LIFE_MS || this.#lostAtMs === 0) {
-      this.#lostAtMs = performance.now();
+    this.#lostAtMs = performance.now();
+    if (this.#progress || livedMs >= SHORT_LIFE_MS || this.#failingSinceMs === 0) {
+      this.#failingSinceMs = this.#lostAtMs;
       this.#attempts = 0;
     }
     this.#handlers.lost?.(error);
@@ -278,13 +280,10 @@ class LastingExec implements LastingConnection {
     for (;;) {
       await pause(pauseBefore(this.#attempts++, chance()), this.#over.signal);
       if (this.#over.signal.aborted) return;
-      const lostMs = performance.now() - this.#lostAtMs;
-      const leftMs = reconnectForMs - lostMs;
+      const leftMs = reconnectForMs - (performance.now() - this.#failingSinceMs);
       if (leftMs <= 0) throw new ConnectionError("gave_up", `no connection for ${Math.round(reconnectForMs / 1000)} s`, { cause: latest });
       try {
-        return this.#adopt(
-          await this.#open(this.#reattachment(lostMs), { timeoutMs: Math.min(ATTEMPT_MS, leftMs), signal: this.#over.signal }),
-        );
+        return this.#adopt(await this.#open(this.#reattachment(), { timeoutMs: Math.min(ATTEMPT_MS, leftMs), signal: this.#over.signal }));
       } catch (error) {
         if (this.#over.signal.aborted) return;
         latest = refusal(error);
@@ -292,9 +291,9 @@ class LastingExec implements LastingConnection {
     }
   }
 
-  #reattachment(lostMs: number): ExecWhat {
+  #reattachment(): ExecWhat {
     const { redrawAfterMs } = this.#options;
-    const drawAnew = this.info.tty && redrawAfterMs !== undefined && lostMs >= redrawAfterMs;
+    const drawAnew = this.info.tty && redrawAfterMs !== undefined && performance.now() - this.#lostAtMs >= redrawAfterMs;
     return {
       kind: "attach",
       sessionId: this.info.session_id,

@@ -17,6 +17,11 @@ import { InputKeeper } from "./input-keeper.ts";
 const OPEN_TIMEOUT_MS = 45_000;
 /** Bytes kept for a peer that does not take them, at which `write` waits. */
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+/**
+ * Bytes sent beyond what the peer has. More would make the server stop reading us, and with it what
+ * we tell it of received bytes: both directions would wait for each other.
+ */
+const WINDOW_BYTES = 1024 * 1024;
 /** Unsent bytes at which sending waits. */
 const BUFFER_BYTES_MAX = 1024 * 1024;
 /** Largest message sent, bytes. */
@@ -27,7 +32,7 @@ const OPEN = 1;
 const NORMAL = 1000;
 
 export interface ProxyHandlers {
-  /** Bytes of the peer; report them with `taken` once they are where they belong. */
+  /** Bytes of the peer; report them with `taken` once they are where they belong: at most 1 MiB comes beyond that. */
   data(bytes: Uint8Array): void;
   /** The peer sends no more; it may still take. */
   eof(): void;
@@ -48,9 +53,6 @@ export interface ProxyConnection {
   end(): void;
   /** `bytes` more of what was handed over are safe. */
   taken(bytes: number): void;
-  /** Stops the flow of `data`; a hint where the WebSocket cannot pause. */
-  pause(): void;
-  resume(): void;
   /** Gives the connection up. What was written is still delivered. */
   close(): void;
 }
@@ -84,7 +86,6 @@ class Connection implements ProxyConnection {
   #taken = 0;
   #confirmed = 0;
   #isPeerEnded = false;
-  #isPaused = false;
   #isSettled = false;
   #waiters: (() => void)[] = [];
 
@@ -128,16 +129,6 @@ class Connection implements ProxyConnection {
     if (this.#taken - this.#confirmed < CONFIRM_BYTES) return;
     this.#confirmed = this.#taken;
     this.#text({ type: "ack", offset: this.#taken });
-  }
-
-  pause(): void {
-    this.#isPaused = true;
-    pausable(this.#socket)?.pause?.();
-  }
-
-  resume(): void {
-    this.#isPaused = false;
-    pausable(this.#socket)?.resume?.();
   }
 
   close(): void {
@@ -201,7 +192,6 @@ class Connection implements ProxyConnection {
     this.#sent = Math.max(answer.input_offset ?? 0, this.#kept.start);
     this.#isEofSent = false;
     this.#confirmed = 0;
-    if (this.#isPaused) pausable(socket)?.pause?.();
     void this.#flush();
   }
 
@@ -218,6 +208,7 @@ class Connection implements ProxyConnection {
     if (text?.type === "ack") {
       this.#kept.acknowledge(text.offset);
       this.#wake();
+      void this.#flush();
     } else if (text?.type === "eof") this.#peerEnded();
     else if (text?.type === "reset") this.#settle(new ConnectionError("closed", text.error || "the connection was reset"));
   }
@@ -268,11 +259,13 @@ class Connection implements ProxyConnection {
           }
           return;
         }
+        const room = this.#kept.start + WINDOW_BYTES - this.#sent;
+        if (room <= 0) return;
         if (socket.bufferedAmount > BUFFER_BYTES_MAX) {
           await new Promise((resolve) => setTimeout(resolve, 1));
           continue;
         }
-        const piece = bytes.subarray(0, MESSAGE_BYTES_MAX);
+        const piece = bytes.subarray(0, Math.min(room, MESSAGE_BYTES_MAX));
         socket.send(piece);
         this.#sent += piece.length;
       }
@@ -304,9 +297,4 @@ class Connection implements ProxyConnection {
     this.#waiters = [];
     for (const waiter of waiters) waiter();
   }
-}
-
-/** The part of `ws` that holds the sender back; other implementations have none. */
-function pausable(socket: WebSocketLike | undefined): { pause?: () => void; resume?: () => void } | undefined {
-  return socket as { pause?: () => void; resume?: () => void } | undefined;
 }
