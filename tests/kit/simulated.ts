@@ -39,6 +39,8 @@ export interface SimulatedOptions {
   cloneFault?: () => Error | undefined;
   /** The check of checkpoints; passes when left out. */
   checkDisk?: (file: string) => Promise<{ healthy: boolean; detail: string }>;
+  /** Idle times, ms; sprites never sleep by themselves when left out. */
+  idle?: { idleMs: number; hibernateAfterMs: number };
   logger?: Logger;
   jobs?: FeatureSettings["jobs"];
   exec?: FeatureSettings["exec"];
@@ -149,6 +151,7 @@ async function serveDaemon(parts: HostParts, options: SimulatedOptions & { logge
     limits: { cpusMax: 8, memoryMibMax: 16_384, storageGbMin: 1, storageGbMax: 1000 },
     timeouts: { bootMs: 20_000, resumeMs: 20_000, guestCallMs: 10_000, stopMs: 5_000, ...options.timeouts },
     ...(options.jobs ? { jobs: options.jobs } : {}),
+    ...(options.idle ? { rest: { idle: options.idle } } : {}),
     ...(options.exec ? { exec: options.exec } : {}),
   };
   const features = await composeFeatures(parts, settings, { logger });

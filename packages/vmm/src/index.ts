@@ -13,6 +13,7 @@ export {
 export {
   findResolvers,
   inspectNetwork,
+  isolatedSlots,
   type NetworkFacts,
   type NetworkLayout,
   type NetworkOptions,

@@ -8,7 +8,7 @@ import type { Sprite, SpriteRegistry } from "../sprite/index.ts";
 import type { CheckpointRow } from "../store/index.ts";
 import type { CheckpointList, CheckpointView, CreateCheckpoint } from "./checkpoint.ts";
 import { createCheckpoint } from "./create.ts";
-import type { CheckpointMeta } from "./files.ts";
+import type { CheckpointMeta, CheckpointPaths } from "./files.ts";
 import { Operation } from "./operation.ts";
 import { unknownCheckpoint } from "./parts.ts";
 import { recoverRestore, restoreCheckpoint, type RestoreParts } from "./restore.ts";
@@ -73,7 +73,7 @@ export class Checkpoints {
 
   /** Settles what an earlier daemon left: call once, after the sprites were recovered and before anything wakes one. */
   async recover(): Promise<void> {
-    const { parts, sprites, verifier } = this.#options;
+    const { parts, sprites } = this.#options;
     await emptyScratch(this.#options.scratch);
     for (const restore of parts.records.restores()) {
       const outcome = await recoverRestore(parts, restore).catch((error: unknown) => error);
@@ -94,7 +94,29 @@ export class Checkpoints {
     for (const spriteId of await parts.files.spriteIds()) {
       if (known.has(spriteId)) await parts.files.sweep(spriteId, new Set(parts.records.ids(spriteId)));
     }
-    for (const row of parts.records.inState("verifying")) verifier.enqueue(row);
+  }
+
+  /** Goes on with the checks an earlier daemon left. Call when no machine of it is left either. */
+  resumeChecks(): void {
+    for (const row of this.#options.parts.records.inState("verifying")) this.#options.verifier.enqueue(row);
+  }
+
+  /** Digests of the system images that kept memories need. */
+  async systems(): Promise<string[]> {
+    const { records, files } = this.#options.parts;
+    const kept = records.withMemory();
+    const metas = await Promise.all(
+      kept.map(({ spriteId, id }) => files.verify(spriteId, id).catch(ignore("a damaged one needs nothing"))),
+    );
+    return [...new Set(metas.flatMap((meta) => meta?.memory?.record.system ?? []))];
+  }
+
+  /** The verified files of a checkpoint, for looking into it. Throws `checkpoint_not_found`, `disk_damaged`. */
+  async look(organizationId: string, name: string, id: string): Promise<{ key: string; paths: CheckpointPaths; meta: CheckpointMeta }> {
+    const { files } = this.#options.parts;
+    const sprite = this.#sprite(organizationId, name);
+    this.#row(sprite.id, id);
+    return { key: `${sprite.id}/${id}`, paths: files.paths(sprite.id, id), meta: await files.verify(sprite.id, id) };
   }
 
   async close(): Promise<void> {

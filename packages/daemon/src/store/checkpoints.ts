@@ -78,6 +78,10 @@ export function checkpointRecords(database: Database) {
     inState: (state: CheckpointRow["state"]): CheckpointRow[] =>
       database.all(query.selectFrom("checkpoints").selectAll().where("state", "=", state).orderBy("created_at_ms")).map(checkpointFromRow),
 
+    /** Every checkpoint that kept memory. */
+    withMemory: (): CheckpointRow[] =>
+      database.all(query.selectFrom("checkpoints").selectAll().where("memory", "=", 1)).map(checkpointFromRow),
+
     /** Ids of the sprite's checkpoints, for telling files that belong to none. */
     ids: (spriteId: string): string[] =>
       database.all(query.selectFrom("checkpoints").select("id").where("sprite_id", "=", spriteId)).map(({ id }) => id),

@@ -153,7 +153,6 @@ export const checkpointEndpoints = {
     description: "As `GET …/fs/list`, of the checkpoint's disk. A throwaway machine over a clone answers; the sprite is not touched.",
     query: fileEndpoints.listFiles.query,
     status: 200,
-    response: fileEndpoints.listFiles.response,
     stream: { contentType: "application/json" },
     errors: [...fileEndpoints.listFiles.errors, "checkpoint_not_found"],
   }),

@@ -40,6 +40,7 @@ export const spriteHandlers: SpriteHandlers = {
       environment,
       labels,
       urlSettings: urlSettings(body.url_settings),
+      idleSeconds: body.config?.idle_seconds,
       imageName: body.image,
     };
     const sprite =

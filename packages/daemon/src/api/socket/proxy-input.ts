@@ -6,8 +6,11 @@ import { ignore } from "@sprited/base";
 import type WebSocket from "ws";
 import type { Attachment } from "../../exec/exec.ts";
 
-/** Bytes held back before the socket is paused. */
-const HELD_BYTES_MAX = 1024 * 1024;
+/**
+ * Bytes held back before the socket is paused. Clients of resumable connections never send so much
+ * at once (PROXY-7): a paused socket would not bring their acknowledgements either.
+ */
+const HELD_BYTES_MAX = 2 * 1024 * 1024;
 
 export class ProxyInput {
   readonly #socket: WebSocket;

@@ -81,6 +81,7 @@ export class World {
     this.#isDead = false;
     this.checkpoints = this.#compose();
     await this.checkpoints.recover();
+    this.checkpoints.resumeChecks();
   }
 
   async write(text: string): Promise<void> {
