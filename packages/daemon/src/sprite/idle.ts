@@ -71,7 +71,9 @@ export class IdleWatch {
   }
 
   start(): void {
-    this.#looking = this.#lookForEver().catch(ignore("closed"));
+    this.#looking = this.#lookForEver().catch((e) => {
+      console.error("LOOK", e);
+    });
   }
 
   /** Resolves when nothing falls asleep any more. */
@@ -82,9 +84,10 @@ export class IdleWatch {
   }
 
   async #lookForEver(): Promise<void> {
-    for (;;) {
-      await sleep(LOOK_EVERY_MS, { signal: this.#closed.signal, ref: false });
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
       this.look();
+      await sleep(LOOK_EVERY_MS, { signal, ref: false }).catch(ignore("closed"));
     }
   }
 

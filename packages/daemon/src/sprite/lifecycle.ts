@@ -163,6 +163,11 @@ export function incarnationOf(state: SpriteState): string | undefined {
   }
 }
 
+/** Whether a VM runs under the state, or is about to. */
+export function hasMachine(state: SpriteState): boolean {
+  return state.kind === "waking" || state.kind === "running" || state.kind === "resuming" || state.kind === "pausing";
+}
+
 /** The life whose memory is kept in a state, in a VM or in files. */
 export function lifeOf(state: SpriteState): string | undefined {
   switch (state.kind) {

@@ -1,4 +1,4 @@
-/** What one sprite may ask of this host. Pure. */
+/** What one sprite may ask of this host, and what the hub asks about an organization's quota. */
 import { ApiError } from "@sprited/protocol/errors";
 import type { SpriteConfig } from "./sprite.ts";
 
@@ -7,6 +7,14 @@ export interface SpriteLimits {
   memoryMibMax: number;
   storageGbMin: number;
   storageGbMax: number;
+}
+
+/** Checks before something is added; throws the quota's refusal. */
+export interface SpriteQuotas {
+  /** `present`: sprites that exist, spares included. */
+  requireSprite(organizationId: string, present: number): Promise<void>;
+  /** `present`: sprites that have a machine. */
+  requireRunning(organizationId: string, present: number): void;
 }
 
 /** Throws `size_beyond_host` when a size is more than this host gives. */

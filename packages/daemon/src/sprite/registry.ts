@@ -14,9 +14,9 @@ import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
 import type { GuestLife, LifeEnd } from "./life.ts";
-import { requireWithinHost, type SpriteLimits } from "./limits.ts";
+import { requireWithinHost, type SpriteLimits, type SpriteQuotas } from "./limits.ts";
 import { imageOrigin, placeMemory } from "./origin.ts";
-import { incarnationOf, type SpriteState } from "./lifecycle.ts";
+import { hasMachine, incarnationOf, type SpriteState } from "./lifecycle.ts";
 import { diskPathOf, machineSpecOf } from "./machine-spec.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
@@ -55,6 +55,8 @@ export interface RegistryOptions {
   limits: SpriteLimits;
   /** When sprites sleep by themselves and how many run; never and all when left out. */
   rest?: RestSettings | undefined;
+  /** What organizations may have; everything when left out. */
+  quotas?: SpriteQuotas | undefined;
   stopGraceMs: number;
   organizationSlug(organizationId: string): string;
   logger: Logger;
@@ -108,6 +110,8 @@ export class SpriteRegistry implements Sprites {
       storageGb: request.config.storageGb ?? defaults.storageGb,
     };
     requireWithinHost(config, this.#options.limits);
+    const { organizationId } = request;
+    await this.#options.quotas?.requireSprite(organizationId, this.#ofOrganization(organizationId).length);
     const { spare } = options;
     const place = placeOf({ organizationId: request.organizationId, poolId: spare?.poolId });
     await using reservation = this.#index.reserve(place, request.name);
@@ -330,7 +334,12 @@ export class SpriteRegistry implements Sprites {
         stopGraceMs,
         nowMs: Date.now,
         machineSpec: () => machineSpecOf(entry.sprite, this.#directory(sprite.id)),
-        admit: (signal) => this.#rest.admit(entry, signal),
+        admit: async (signal) => {
+          const { organizationId } = entry.sprite;
+          const running = this.#ofOrganization(organizationId).filter(({ driver }) => hasMachine(driver.state));
+          this.#options.quotas?.requireRunning(organizationId, running.length);
+          return await this.#rest.admit(entry, signal);
+        },
         freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
         publish: (after) => this.#published(entry, after),
         touched: () => this.activities.touch(sprite.id),
@@ -348,6 +357,11 @@ export class SpriteRegistry implements Sprites {
   #published(entry: Entry, state: SpriteState): void {
     if (state.kind === "running") entry.sprite = { ...entry.sprite, lastRunningAtMs: Date.now() };
     if (state.kind !== "deleting") this.#announce(entry, "changed");
+  }
+
+  /** All that the organization pays for, spares in pools too. */
+  #ofOrganization(organizationId: string): Entry[] {
+    return this.#index.all().filter(({ sprite }) => sprite.organizationId === organizationId);
   }
 
   #byId(spriteId: string): Entry {
