@@ -258,3 +258,22 @@ test("[JOB-17] ended jobs go after their time, running ones stay", async () => {
   ).toEqual([running]);
   expect(world.sessions.has(old)).toBe(false);
 });
+
+test("[JOB-3] a second request under a key waits for the first one's start; where that left no job it starts its own", async () => {
+  world = new World();
+  const jobs = await world.daemon();
+  const gate = Promise.withResolvers<void>();
+  const starts = world.onStart;
+  world.onStart = async () => {
+    world.onStart = starts;
+    await gate.promise;
+    throw new ApiError("vm_failed_to_start", "the machine did not start");
+  };
+  const first = jobs.start("o", "box", request({ idempotencyKey: "k" }));
+  const second = jobs.start("o", "box", request({ idempotencyKey: "k" }));
+  const refused = expect(first).rejects.toMatchObject({ code: "vm_failed_to_start" });
+  gate.resolve();
+  await refused;
+  expect(await second).toMatchObject({ created: true, job: { state: "running" } });
+  expect(jobRecords(world.database).ofSprite("sprite-1")).toHaveLength(1);
+});

@@ -93,7 +93,11 @@ export class Jobs {
     requireStartable(request);
     if (request.webhook) requireWebhookUrl(request.webhook.url, { allowPrivate: settings.webhookPrivate });
     const hash = requestHash(request);
-    const same = request.idempotencyKey === undefined ? undefined : records.findByKey(spriteId, request.idempotencyKey);
+    const findSame = () => (request.idempotencyKey === undefined ? undefined : records.findByKey(spriteId, request.idempotencyKey));
+    let same = findSame();
+    // Nothing is awaited between the last look and the insert: of two requests one finds the other.
+    for (let open = this.#startingOf(same); open && !this.#closed && (await this.#startsInTime(open)); open = this.#startingOf(same))
+      same = findSame();
     if (same && same.requestHash !== hash)
       throw new ApiError("idempotency_key_reused", `the key belongs to job ${same.id}, which was started with another request`, {
         details: { field: "idempotency_key", job_id: same.id },
@@ -187,6 +191,20 @@ export class Jobs {
     for (const stop of this.#stops) stop();
     for (const { run } of this.#open.values()) run?.detach();
     await this.#webhooks.close();
+  }
+
+  /** A job whose start is going on; it may yet leave no job (JOB-2). */
+  #startingOf(job: JobRecord | undefined): Open | undefined {
+    return job?.state === "starting" ? this.#open.get(job.id) : undefined;
+  }
+
+  /** False when the start takes so long that its id is given away without it. */
+  async #startsInTime(open: Open): Promise<boolean> {
+    const ender = new AbortController();
+    const late = sleep(START_WAIT_MS, { signal: ender.signal, ref: false }).then(() => false, ignore("it started"));
+    const outcome = await Promise.race([open.started, late]);
+    ender.abort();
+    return outcome !== false;
   }
 
   #opened(id: string, started: Promise<void>): Open {
