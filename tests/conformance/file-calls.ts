@@ -95,8 +95,18 @@ export function fileCalls(target: () => Target): void {
     test("[FS-2] stat of a file describes that file; exists tells", async () => {
       await shell("printf 12345 > sized && chmod 640 sized && touch -d @1700000000 sized");
       const stat = await files().stat("sized");
-      expect([stat.size, stat.mode, stat.mtime.getTime(), stat.isFile(), stat.isDirectory()]).toEqual([5, 0o640, 1_700_000_000_000, true, false]);
-      expect([await files().exists("sized"), await files().exists("nothing"), await files().exists("no/such")]).toEqual([true, false, false]);
+      expect([stat.size, stat.mode, stat.mtime.getTime(), stat.isFile(), stat.isDirectory()]).toEqual([
+        5,
+        0o640,
+        1_700_000_000_000,
+        true,
+        false,
+      ]);
+      expect([await files().exists("sized"), await files().exists("nothing"), await files().exists("no/such")]).toEqual([
+        true,
+        false,
+        false,
+      ]);
     });
   });
 
@@ -113,7 +123,9 @@ export function fileCalls(target: () => Target): void {
     });
 
     test("rename and copy", async () => {
-      await shell("printf content > from && chmod 751 from && touch -d @1600000000 from && mkdir -p dir/in && ln -s x dir/in/link && printf y > dir/in/x");
+      await shell(
+        "printf content > from && chmod 751 from && touch -d @1600000000 from && mkdir -p dir/in && ln -s x dir/in/link && printf y > dir/in/x",
+      );
       await files().rename("from", "to");
       await files().copyFile("to", "copy");
       await files().copyFile("to", "kept", { preserveAttrs: true });
@@ -155,7 +167,9 @@ export function fileCalls(target: () => Target): void {
     const seen: string[] = [];
     watcher.on("event", (event: { event: string; path: string }) => seen.push(`${event.event} ${event.path.slice(top.length + 1)}`));
     await files().writeFile("watched/sub/f", "1");
-    await shell("echo more >> watched/sub/f; mv watched/sub/f watched/g; rm watched/g; mkdir watched/new; sleep 0.3; touch watched/new/h; chmod 600 watched/new/h");
+    await shell(
+      "echo more >> watched/sub/f; mv watched/sub/f watched/g; rm watched/g; mkdir watched/new; sleep 0.3; touch watched/new/h; chmod 600 watched/new/h",
+    );
     const expected = ["create watched/sub/f", "write watched/sub/f", "rename watched/sub/f", "create watched/g", "remove watched/g"];
     const later = ["create watched/new", "create watched/new/h", "chmod watched/new/h"];
     await waitFor("events", { timeoutMs: 30_000 }, () => [...expected, ...later].every((one) => seen.includes(one)));

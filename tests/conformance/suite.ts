@@ -4,6 +4,7 @@ import type { Target } from "../kit/target.ts";
 import { acceptance } from "./acceptance.ts";
 import { checkpointCalls } from "./checkpoint-calls.ts";
 import { execCalls } from "./exec-calls.ts";
+import { fileCalls } from "./file-calls.ts";
 import { httpExecCalls } from "./http-exec-calls.ts";
 import { liveness, longSilence } from "./liveness.ts";
 import { portCalls } from "./port-calls.ts";
@@ -22,6 +23,7 @@ export function conformance(open: () => Promise<Target & AsyncDisposable>, optio
   describe("terminals and sessions", () => terminalCalls(target));
   describe("exec over HTTP", () => httpExecCalls(target));
   describe("connections and ports", () => portCalls(target));
+  describe("files", () => fileCalls(target));
   describe("raw wire", () => rawWire(target));
   describe("liveness", () => {
     liveness(target);

@@ -99,10 +99,14 @@ export function beginFileCall(parts: FileCallParts): GuestFileCall {
 async function* read(parts: FileCallParts, close: () => void): AsyncGenerator<FileAnswer, void, void> {
   const { stream } = parts;
   const decoder = new FrameDecoder();
+  let status = 200;
+  stream.once("response", (headers) => (status = Number(headers[":status"])));
   try {
     const chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
     for (let isFirst = true; ; isFirst = false) {
       const step = isFirst ? await first(parts, chunks) : await chunks.next();
+      // An agent older than file calls, or one that does not want any now.
+      if (status !== 200) throw new GuestError("guest_refused", `the guest's agent refused a file call with ${status}`);
       if (step.done) break;
       for (const { type, payload } of decoder.push(step.value)) {
         if (type === FrameType.fileDone) return;
@@ -131,7 +135,7 @@ async function first(parts: FileCallParts, chunks: AsyncIterator<Buffer>): Promi
 }
 
 async function explain(parts: FileCallParts, error: unknown): Promise<unknown> {
-  if (error instanceof GuestFileError) return error;
+  if (error instanceof GuestFileError || error instanceof GuestError) return error;
   if (parts.signal?.aborted) return parts.signal.reason;
   if (error instanceof DeadlineError)
     return new GuestError("guest_timeout", "the guest did not answer a file call in time", { cause: error });
