@@ -107,6 +107,8 @@ describe("exec over a network that cuts", () => {
     other.stdin?.write("words\n");
     expect(await second).toMatchObject({ code: 6, out: "one\ngot words\n", err: "" });
     expect((await first).code).toBe(6);
+    expect(await home.run(["attach", "-s", "box", id])).toMatchObject({ code: 6, out: "one\ngot words\n", err: "" });
+    expect((await home.run(["attach", "-s", "box", "424242"])).err).toMatch(/^error: /);
   }, 60_000);
 
   test("[CLI-43] it gives up when the time is up", async () => {

@@ -1,10 +1,13 @@
 /** `sprite attach`: goes back to a session that was left. */
+import { callApi } from "../api/http.ts";
 import { listSessions, type SessionSummary } from "../api/sprites.ts";
 import { decodeDuration } from "../args/decoders.ts";
 import { RECONNECT_FOR_MS } from "../exec/messages.ts";
 import { rejoinCommand } from "../exec/run-command.ts";
+import { ApiError } from "@sprited/protocol/errors";
 import { CliError } from "../output/cli-error.ts";
 import { printable } from "../output/text-width.ts";
+import { isObject } from "../settings/files.ts";
 import type { Target } from "../settings/load.ts";
 import type { CommandContext } from "./catalogue.ts";
 import { completes, newCommand, ORG_FLAG, ORG_HELP, RECONNECT_FLAG, RECONNECT_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
@@ -33,7 +36,8 @@ export function build(context: CommandContext) {
       const sessions = await listSessions(target.server, target.sprite);
       const sessionId = id ?? onlySession(target, sessions).id;
       const reconnectForMs = options.reconnectFor ?? RECONNECT_FOR_MS;
-      if (sessions.some((session) => session.id === sessionId && !session.tty)) {
+      const running = sessions.find((session) => session.id === sessionId);
+      if (!(running ? running.tty : await hadTerminal(target, sessionId))) {
         context.exitCode = await rejoinCommand(target, sessionId, { reconnectForMs });
         return;
       }
@@ -41,6 +45,16 @@ export function build(context: CommandContext) {
       context.exitCode = await showTerminal(target, (size) => ({ kind: "attach", sessionId, size }), { reconnectForMs });
     });
   return completes(command, "session");
+}
+
+/** Of a session that is not listed, because it has ended; servers that do not tell are asked by attaching. */
+async function hadTerminal({ server, sprite }: Target, id: string): Promise<boolean> {
+  const path = `/v1/sprites/${encodeURIComponent(sprite)}/exec/${encodeURIComponent(id)}`;
+  const session = await callApi(server, { method: "GET", path }).catch((error: unknown) => {
+    if (ApiError.is(error) && error.status === 404) return undefined;
+    throw error;
+  });
+  return !isObject(session) || session["tty"] !== false;
 }
 
 function requireTerminal(): void {

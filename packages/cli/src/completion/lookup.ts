@@ -110,7 +110,7 @@ async function remembered(place: LookupPlace, server: Server, path: string, read
   const key = createHash("sha256").update(`${server.apiUrl}\n${server.token}\n${path}`).digest("hex").slice(0, 32);
   const file = join(place.cacheDir, `complete-${key}.json`);
   const before = recall(file, place.nowMs);
-  if (before && before.ageMs < FRESH_MS) return before.candidates;
+  if (before && before.candidates.length > 0 && before.ageMs < FRESH_MS) return before.candidates;
   try {
     const candidates = await pages(server, path, read);
     remember(file, candidates);
