@@ -2,6 +2,7 @@
 import path from "node:path";
 import type { Logger } from "@sprited/base";
 import { checkGuestDisk, type DiskVerdict, type HomeLayout, type DiskPool } from "@sprited/disk";
+import { Archives } from "./archive/index.ts";
 import { CheckpointFiles, CheckpointReaders, Checkpoints, spriteStates, trialResume, Verifier } from "./checkpoint/index.ts";
 import { Files } from "./files/index.ts";
 import { Forks } from "./fork/index.ts";
@@ -34,12 +35,15 @@ export interface CheckpointInput {
   settings: CheckpointSettings;
   database: Database;
   sprites: SpriteRegistry;
+  /** Asked before a checkpoint is made for its owner; throws the quota's refusal. */
+  admit: (organizationId: string, present: number) => Promise<void>;
   logger: Logger;
 }
 
 export interface CheckpointFeatures {
   checkpoints: Checkpoints;
   forks: Forks;
+  archives: Archives;
   /** Files in checkpoints; sprites are called `readerName`s. */
   checkpointFiles: Files;
   close(): Promise<void>;
@@ -80,8 +84,10 @@ export function composeCheckpoints(input: CheckpointInput): CheckpointFeatures {
     scratch: layout.scratch,
     autoKeep: settings.autoKeep,
     vmmBuild: input.vmmBuild,
+    admit: input.admit,
   });
   const forks = new Forks({ sprites, states, files, activities, scratch: layout.scratch, logger });
+  const archives = new Archives({ sprites, checkpoints, states, files, pool, activities, scratch: layout.scratch, logger });
   const readers = new CheckpointReaders({
     ...throwaway,
     find: (organizationId, spriteName, id) => checkpoints.look(organizationId, spriteName, id),
@@ -90,6 +96,7 @@ export function composeCheckpoints(input: CheckpointInput): CheckpointFeatures {
   return {
     checkpoints,
     forks,
+    archives,
     checkpointFiles: new Files(readers),
     async close() {
       await readers.close();

@@ -14,6 +14,7 @@ import {
   type SystemImage,
 } from "@sprited/disk";
 import { isolatedSlots, type NetworkSlots, type OpenNetworkSlots, type VmmDriver } from "@sprited/vmm";
+import type { Archives } from "./archive/index.ts";
 import type { Checkpoints } from "./checkpoint/index.ts";
 import { CHECKPOINT_DEFAULTS, type CheckpointSettings, composeCheckpoints } from "./compose-checkpoints.ts";
 import { composePools } from "./compose-pools.ts";
@@ -22,7 +23,7 @@ import { Jobs, type JobSettings } from "./job/index.ts";
 import { Files } from "./files/index.ts";
 import type { Forks } from "./fork/index.ts";
 import { type BootSnapshots, type MachinesOptions, openBootSnapshots, openMachines } from "./machine/index.ts";
-import { ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
+import { allocatedGb, ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
 import type { Pools } from "./pool/index.ts";
 import { PortWatches, Proxies } from "./ports/index.ts";
 import { reclaim } from "./reclaim/index.ts";
@@ -69,6 +70,7 @@ export interface Features {
   jobs: Jobs;
   checkpoints: Checkpoints;
   forks: Forks;
+  archives: Archives;
   /** Files in checkpoints; see `readerName`. */
   checkpointFiles: Files;
   templates: Templates;
@@ -116,6 +118,11 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     logger,
   };
   const machines = openMachines(machineOptions);
+  const requireDisk = async (organizationId: string): Promise<void> => {
+    if (quotas.of(organizationId).diskGb === undefined) return;
+    const owners = { spriteIds: sprites.idsOf(organizationId), templateIds: templates.idsOf(organizationId) };
+    quotas.require(organizationId, "diskGb", await allocatedGb(layout, owners), 0);
+  };
   const sprites = new SpriteRegistry({
     records: spriteRecords<SpriteState>(database),
     machines,
@@ -125,6 +132,13 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     defaults: settings.defaults,
     limits: settings.limits,
     rest: settings.rest,
+    quotas: {
+      async requireSprite(organizationId, present) {
+        quotas.require(organizationId, "sprites", present);
+        await requireDisk(organizationId);
+      },
+      requireRunning: (organizationId, present) => quotas.require(organizationId, "running", present),
+    },
     stopGraceMs: settings.timeouts.stopMs,
     organizationSlug: (id) => organizations.slugOf(id),
     logger,
@@ -139,6 +153,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
   const {
     checkpoints,
     forks,
+    archives,
     checkpointFiles,
     close: closeCheckpoints,
   } = composeCheckpoints({
@@ -150,6 +165,10 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     settings: settings.checkpoints ?? CHECKPOINT_DEFAULTS,
     database,
     sprites,
+    async admit(organizationId, present) {
+      quotas.require(organizationId, "checkpoints", present);
+      await requireDisk(organizationId);
+    },
     logger,
   });
   const { templates, pools } = composePools({
@@ -191,7 +210,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
         incarnations: new Set(sprites.incarnations()),
         spriteIds: new Set(sprites.ids()),
         bootSnapshots: await snapshots.usable(),
-        systems: new Set([parts.system.digest, ...sprites.systems(), ...(await checkpoints.systems())]),
+        systems: new Set([parts.system.digest, ...sprites.systems(), ...(await checkpoints.systems()), ...(await templates.systems())]),
         logger,
       });
       await slots?.settle();

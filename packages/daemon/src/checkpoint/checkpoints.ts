@@ -23,13 +23,15 @@ const CHECK_WAIT_MS = 10 * 60_000;
 
 export interface CheckpointsOptions {
   parts: RestoreParts;
-  sprites: Pick<SpriteRegistry, "get" | "subscribe" | "ids">;
+  sprites: Pick<SpriteRegistry, "get" | "subscribe" | "ids" | "idsOf">;
   verifier: Verifier;
   scratch: string;
   /** Automatic checkpoints that are kept of each sprite. */
   autoKeep: number;
   /** Build of the VMM that resumes memory here. */
   vmmBuild: string;
+  /** Asked before one is made for its owner; throws the refusal. `present`: checkpoints of the organization. */
+  admit?: ((organizationId: string, present: number) => Promise<void>) | undefined;
 }
 
 /** What a restore ends with. */
@@ -141,6 +143,8 @@ export class Checkpoints {
     request: CreateCheckpoint & { isAuto: boolean },
     begun: (row: CheckpointRow) => void = () => {},
   ): Promise<CheckpointRow> {
+    // One that undoes a restore is never refused: the restore would lose the state before it.
+    if (!request.isAuto) await this.#admit(sprite.organizationId);
     const row = await createCheckpoint(this.#options.parts, sprite, request, begun);
     this.#options.verifier.enqueue(row);
     if (request.isAuto) await this.#prune(sprite.id);
@@ -236,6 +240,13 @@ export class Checkpoints {
       text: `Restored checkpoint ${id}; the state before is ${previous.id}`,
       result: { checkpoint: target, previous, withMemory },
     };
+  }
+
+  async #admit(organizationId: string): Promise<void> {
+    const { admit, sprites, parts } = this.#options;
+    if (!admit) return;
+    const present = sprites.idsOf(organizationId).reduce((sum, spriteId) => sum + parts.records.ids(spriteId).length, 0);
+    await admit(organizationId, present);
   }
 
   #restorable(spriteId: string, id: string): CheckpointRow {

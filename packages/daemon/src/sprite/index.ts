@@ -3,9 +3,9 @@ export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export { type GuestLife, type LifeEnd, lifeOfMachine } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";
-export type { SpriteLimits } from "./limits.ts";
+export type { SpriteDefaults, SpriteLimits } from "./limits.ts";
 export { type RestSettings } from "./rest.ts";
-export { type RegistryOptions, type SpriteDefaults, SpriteRegistry } from "./registry.ts";
+export { type RegistryOptions, SpriteRegistry } from "./registry.ts";
 export type {
   CreateSprite,
   Sprite,

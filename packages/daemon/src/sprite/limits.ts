@@ -2,6 +2,11 @@
 import { ApiError } from "@sprited/protocol/errors";
 import type { SpriteConfig } from "./sprite.ts";
 
+/** Sizes and image of a sprite whose owner names none. */
+export interface SpriteDefaults extends SpriteConfig {
+  imageName: string;
+}
+
 export interface SpriteLimits {
   cpusMax: number;
   memoryMibMax: number;

@@ -17,6 +17,14 @@ export async function placeMemory(pool: DiskPool, driver: SpriteDriver, memory: 
   });
 }
 
+/** Room that must be left above the floor before a sprite is made, bytes: its first writes. */
+const SPRITE_BYTES_MIN = 64 * 1024 * 1024;
+
+/** Throws `disk_full` unless a sprite that begins as `origin` fits. */
+export async function requireRoom(pool: DiskPool, origin: SpriteOrigin): Promise<void> {
+  await pool.requireSpace(pool.cloneKind === "copy" ? origin.diskBytes : SPRITE_BYTES_MIN, "a sprite");
+}
+
 /** Finds the image and its file for a disk of `storageGb` GB. Throws `image_unknown`, `image_damaged`. */
 export async function imageOrigin(images: ImageStore, name: string, storageGb: number): Promise<SpriteOrigin> {
   const shown = JSON.stringify(name);

@@ -14,8 +14,8 @@ import { Activities } from "./activity.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
 import type { GuestLife, LifeEnd } from "./life.ts";
-import { requireWithinHost, type SpriteLimits, type SpriteQuotas } from "./limits.ts";
-import { imageOrigin, placeMemory } from "./origin.ts";
+import { requireWithinHost, type SpriteDefaults, type SpriteLimits, type SpriteQuotas } from "./limits.ts";
+import { imageOrigin, placeMemory, requireRoom } from "./origin.ts";
 import { hasMachine, incarnationOf, type SpriteState } from "./lifecycle.ts";
 import { diskPathOf, machineSpecOf } from "./machine-spec.ts";
 import { SpriteIndex } from "./sprite-index.ts";
@@ -36,13 +36,6 @@ import {
   type UpdateSprite,
 } from "./sprite.ts";
 import { failureOf, memoryLostOf, statusOf } from "./view.ts";
-
-/** Room that must be left above the floor before a sprite is made, bytes: its first writes. */
-const SPRITE_BYTES_MIN = 64 * 1024 * 1024;
-
-export interface SpriteDefaults extends SpriteConfig {
-  imageName: string;
-}
 
 export interface RegistryOptions {
   records: SpriteRecords;
@@ -116,7 +109,7 @@ export class SpriteRegistry implements Sprites {
     const place = placeOf({ organizationId: request.organizationId, poolId: spare?.poolId });
     await using reservation = this.#index.reserve(place, request.name);
     const origin = options.origin ?? (await imageOrigin(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb));
-    await this.#options.pool.requireSpace(this.#options.pool.cloneKind === "copy" ? origin.diskBytes : SPRITE_BYTES_MIN, "a sprite");
+    await requireRoom(this.#options.pool, origin);
     const nowMs = Date.now();
     const sprite: Sprite = {
       id: spare?.spriteId ?? uuidv7(),
@@ -309,6 +302,11 @@ export class SpriteRegistry implements Sprites {
   /** Ids of every sprite that has a record: what the disk sweep must keep. */
   ids(): string[] {
     return this.#index.ids();
+  }
+
+  /** Ids of all that an organization pays for. */
+  idsOf(organizationId: string): string[] {
+    return this.#ofOrganization(organizationId).map(({ sprite }) => sprite.id);
   }
 
   /** Incarnations of the machines that run or are paused. */

@@ -4,7 +4,7 @@
  * Invariants: a version's files are durable before its record; files without a record are removed
  * at start (TPL-3); a version's files are never changed; exactly one version of a name is current.
  */
-import { type Logger, Scope } from "@sprited/base";
+import { ignore, type Logger, Scope } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import type { CheckpointFiles, CheckpointMeta, StateFiles } from "../checkpoint/index.ts";
@@ -186,6 +186,19 @@ export class Templates implements TemplatesFeature {
     const found = versions.find((one) => (number === undefined ? one.isCurrent : one.version === Number(number)));
     if (!found) throw unknown();
     return found;
+  }
+
+  /** Digests of the system images that kept memories need. */
+  async systems(): Promise<string[]> {
+    const { files } = this.#options;
+    const kept = this.#versions.filter(({ memoryBuild }) => memoryBuild !== undefined);
+    const metas = await Promise.all(kept.map(({ id }) => files.verify(id, STATE_ID).catch(ignore("a damaged one needs nothing"))));
+    return [...new Set(metas.flatMap((meta) => meta?.memory?.record.system ?? []))];
+  }
+
+  /** Ids of all versions of an organization: where their files lie. */
+  idsOf(organizationId: string): string[] {
+    return this.#versions.filter((one) => one.organizationId === organizationId).map(({ id }) => id);
   }
 
   /** The current version's number; undefined when there is no such template. */

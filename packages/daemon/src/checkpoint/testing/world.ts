@@ -146,6 +146,7 @@ export class World {
       sprites: {
         get: () => ({ ...this.sprite, organizationSlug: "org", status: "cold", failure: undefined }),
         subscribe: () => () => {},
+        idsOf: () => [],
         ids: () => ["sprite"],
       },
       verifier,
