@@ -26,7 +26,7 @@ async function background(...args: string[]): Promise<string> {
   return out.trim();
 }
 
-test("the id alone is printed; wait ends with the command's code, logs print its bytes", async () => {
+test("[CLI-70] [CLI-71] the id alone is printed; wait ends with the command's code, logs print its bytes", async () => {
   const id = await background("--", "sh", "-c", "echo out; sleep 0.1; echo err >&2; exit 3");
   expect(await sprite("jobs", "wait", id)).toMatchObject({ code: 3, out: "", err: "" });
   expect((await sprite("jobs", "logs", id)).out).toBe("out\nerr\n");
@@ -37,7 +37,7 @@ test("the id alone is printed; wait ends with the command's code, logs print its
   expect(await sprite("jobs", "get", id)).toMatchObject({ code: 1, err: expect.stringContaining(`no job ${id}`) });
 });
 
-test("signals and time-outs have exit codes of their own", async () => {
+test("[CLI-71] signals and time-outs have exit codes of their own", async () => {
   const killed = await background("--", "sleep", "50");
   expect((await sprite("jobs", "kill", "--signal", "SIGINT", killed)).out).toBe(`sent INT to ${killed}\n`);
   expect((await sprite("jobs", "wait", killed)).code).toBe(130);
@@ -48,7 +48,7 @@ test("signals and time-outs have exit codes of their own", async () => {
   await sprite("jobs", "delete", running);
 });
 
-test("[JOB-11] logs -f goes on at the right byte when the daemon is restarted", async () => {
+test("[CLI-72] [JOB-11] logs -f goes on at the right byte when the daemon is restarted", async () => {
   const id = await background("--", "sh", "-c", "for i in $(seq 1 50); do echo line $i; sleep 0.05; done");
   const follower = home.start(["-s", "dev", "jobs", "logs", "-f", id]);
   const result = collect(follower);
@@ -62,7 +62,7 @@ test("[JOB-11] logs -f goes on at the right byte when the daemon is restarted", 
   );
 }, 40_000);
 
-test("input comes from a file or a pipe, and only when asked", async () => {
+test("[CLI-70] input comes from a file or a pipe, and only when asked", async () => {
   const asked = await home.run(["-s", "dev", "exec", "--background", "--input", "-", "--", "cat"], { input: "piped" });
   const unasked = await home.run(["-s", "dev", "exec", "--background", "--", "cat"], { input: "piped" });
   await sprite("jobs", "wait", asked.out.trim());
@@ -71,7 +71,7 @@ test("input comes from a file or a pipe, and only when asked", async () => {
   expect((await sprite("jobs", "logs", unasked.out.trim())).out).toBe("");
 });
 
-test("[JOB-3] a key starts one job; flags of jobs need --background", async () => {
+test("[CLI-70] [JOB-3] a key starts one job; flags of jobs need --background", async () => {
   const id = await background("--key", "k", "--", "true");
   expect(await background("--key", "k", "--", "true")).toBe(id);
   expect(await sprite("exec", "--background", "--key", "k", "--", "false")).toMatchObject({ code: 1, out: "" });
@@ -81,7 +81,7 @@ test("[JOB-3] a key starts one job; flags of jobs need --background", async () =
   });
 });
 
-test("sessions are listed and killed", async () => {
+test("[CLI-73] sessions are listed and killed", async () => {
   const child = home.start(["-s", "dev", "exec", "--", "sleep", "50"]);
   const ended = collect(child);
   const [session] = await waitFor("the session", { timeoutMs: 10_000, everyMs: 100 }, async () => {
