@@ -144,6 +144,9 @@ class BareEnvironment implements Environment {
     await fs.promises.access("/");
   }
 
+  /** Its machine stops the processes, see `BareAgent.setStopped`. */
+  async rest(): Promise<void> {}
+
   async freeze(timeoutMs: number): Promise<void> {
     this.#frozenUntilMs = performance.now() + timeoutMs;
   }

@@ -34,6 +34,8 @@ export interface Environment {
   freeze(timeoutMs: number): Promise<void>;
   /** Ends a freeze. Returns whether it held until now; without one there was nothing to hold. */
   thaw(): Promise<{ held: boolean }>;
+  /** Stops every process of the environment until the next bootstrap; with `sync` its disk is then flushed. */
+  rest(options: { sync: boolean }): Promise<void>;
 }
 
 const MESSAGE_LENGTH_MAX = 1000;
@@ -129,6 +131,10 @@ export class AgentService implements LinkService {
 
   async thaw(): Promise<{ held: boolean }> {
     return await refusing("internal", this.#environment.thaw());
+  }
+
+  async rest(options: { sync: boolean }): Promise<void> {
+    await refusing("internal", this.#environment.rest(options));
   }
 }
 

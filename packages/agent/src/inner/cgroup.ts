@@ -26,6 +26,10 @@ export interface InnerCgroup {
   directory: string;
   /** Most processes one command may have. */
   pidsPerSession: number;
+  /** Stops every process inside, or lets them go on. Nobody inside can change that. */
+  setFrozen(isFrozen: boolean): void;
+  /** Whether every process inside stands still. */
+  isFrozen(): boolean;
   remove(): void;
 }
 
@@ -42,7 +46,13 @@ export function createCgroup(index: number): InnerCgroup {
   fs.mkdirSync(directory);
   const pids = pidsMax();
   fs.writeFileSync(path.join(guard, "pids.max"), String(pids));
-  return { directory, pidsPerSession: pids - SPARE_PIDS, remove: () => removeTree(guard) };
+  return {
+    directory,
+    pidsPerSession: pids - SPARE_PIDS,
+    setFrozen: (isFrozen) => fs.writeFileSync(path.join(guard, "cgroup.freeze"), isFrozen ? "1" : "0"),
+    isFrozen: () => /^frozen 1$/m.test(fs.readFileSync(path.join(guard, "cgroup.events"), "utf8")),
+    remove: () => removeTree(guard),
+  };
 }
 
 function totalMemory(): number {

@@ -32,6 +32,8 @@ import { UserTable } from "./users.ts";
 const FSCK_OK = [0, 1];
 /** How long the kernel may take to let go of an ended environment's disk, ms. */
 const RELEASE_TIMEOUT_MS = 5_000;
+/** How long processes may take to stand still, ms. */
+const REST_TIMEOUT_MS = 1_000;
 /** Failed starts that say nothing about the environment: too long a command line, too many processes. */
 const KEPT_ERRORS: ReadonlySet<string> = new Set(["E2BIG", "EAGAIN"]);
 const SIGKILL = 9;
@@ -99,8 +101,10 @@ export class InnerEnvironment implements Environment {
   bootstrap(bootstrap: Bootstrap): void {
     const previous = this.#bootstrap;
     this.#bootstrap = bootstrap;
-    if (this.#current && previous) this.#rename(this.#current, bootstrap);
-    else this.ready().catch(ignore("told by the status and to whoever needs it"));
+    // Its processes sleep since `rest`; clock and randomness are right by now.
+    this.#current?.cgroup.setFrozen(false);
+    if (!this.#current || !previous) this.ready().catch(ignore("told by the status and to whoever needs it"));
+    else if (isOther(previous, bootstrap)) this.#rename(this.#current, bootstrap);
   }
 
   async ready(): Promise<void> {
@@ -143,6 +147,17 @@ export class InnerEnvironment implements Environment {
   async sync(): Promise<void> {
     // Flushing can take long, and commands want to be served meanwhile.
     if (this.#mounted) await runHelper(this.#processes, "/usr/bin/busybox", ["sync", "-f", DISK_MOUNT]);
+  }
+
+  async rest(options: { sync: boolean }): Promise<void> {
+    const inner = this.#current;
+    if (!inner) return;
+    inner.cgroup.setFrozen(true);
+    // One that cannot be stopped now (it waits for a disk) is stopped with the machine.
+    await waitFor("the sprite's processes to stand still", { timeoutMs: REST_TIMEOUT_MS }, () => inner.cgroup.isFrozen()).catch(
+      ignore("they stand still a little later"),
+    );
+    if (options.sync) await this.sync();
   }
 
   async freeze(timeoutMs: number): Promise<void> {
@@ -279,6 +294,11 @@ export function diskSource(processes: ProcessTable): RootSource {
       return device;
     },
   };
+}
+
+/** Whether a bootstrap brings another identity, or asks for a new one. */
+function isOther(before: Bootstrap, { identity }: Bootstrap): boolean {
+  return identity.renew || identity.hostname !== before.identity.hostname || identity.machine_id !== before.identity.machine_id;
 }
 
 function identityOf({ identity }: Bootstrap): Identity {

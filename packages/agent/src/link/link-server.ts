@@ -17,6 +17,7 @@ import {
   type GuestStatus,
   helloRequest,
   LINK_WINDOWS,
+  restRequest,
 } from "@sprited/protocol/guest";
 import { z } from "zod";
 import { RefusedError, type SessionRegistry } from "../session/registry.ts";
@@ -58,6 +59,8 @@ export interface LinkService {
   freeze(timeoutMs: number): Promise<void>;
   /** Returns whether the freeze held until now. */
   thaw(): Promise<{ held: boolean }>;
+  /** Stops every process of the sprite until the next bootstrap. */
+  rest(options: { sync: boolean }): Promise<void>;
   /** Serves one file call (FILE-1). */
   serveFile(stream: ServerHttp2Stream): void;
   /** Steps the wall clock, ms since the epoch. */
@@ -97,6 +100,7 @@ export class LinkServer {
     const link = http2.performServerHandshake(carrier, {
       settings: {
         initialWindowSize: LINK_WINDOWS.streamBytes,
+        maxFrameSize: LINK_WINDOWS.frameBytes,
         maxConcurrentStreams: GUEST_LIMITS.sessionsMax + 64,
         enablePush: false,
         maxHeaderListSize: 8192,
@@ -146,6 +150,10 @@ export class LinkServer {
       return answer(stream, {});
     }
     if (method === "POST" && path === "/thaw") return answer(stream, await service.thaw());
+    if (method === "POST" && path === "/rest") {
+      await service.rest(restRequest.parse(await readJson(stream)));
+      return answer(stream, {});
+    }
     if (method === "POST" && path === "/clock") {
       service.setClock(clockRequest.parse(await readJson(stream)).time_ms);
       return answer(stream, {});

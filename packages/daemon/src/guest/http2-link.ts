@@ -123,7 +123,13 @@ class Http2Link implements GuestLink {
     this.incarnation = incarnation;
     this.#session = http2.connect("http://agent", {
       createConnection: () => duplex,
-      settings: { enablePush: false, initialWindowSize: LINK_WINDOWS.streamBytes, maxHeaderListSize: 8192, maxConcurrentStreams: 0 },
+      settings: {
+        enablePush: false,
+        initialWindowSize: LINK_WINDOWS.streamBytes,
+        maxFrameSize: LINK_WINDOWS.frameBytes,
+        maxHeaderListSize: 8192,
+        maxConcurrentStreams: 0,
+      },
       maxSessionMemory: SESSION_MEMORY_MB,
       maxHeaderListPairs: 32,
       maxReservedRemoteStreams: 0,
@@ -238,6 +244,10 @@ class Http2Link implements GuestLink {
 
   async freeze(freezeMs: number, options?: CallOptions): Promise<void> {
     await this.#call("POST", "/freeze", anything, { ...options, body: { timeout_ms: freezeMs } });
+  }
+
+  async rest(request: { sync: boolean }, options?: CallOptions): Promise<void> {
+    await this.#call("POST", "/rest", anything, { ...options, body: request });
   }
 
   async thaw(options?: CallOptions): Promise<{ held: boolean }> {

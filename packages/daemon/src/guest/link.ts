@@ -49,6 +49,8 @@ export interface GuestLink extends AsyncDisposable {
   freeze(freezeMs: number, options?: CallOptions): Promise<void>;
   /** Ends a freeze. Returns whether it held: when not, what was read of the disk meanwhile is no state. */
   thaw(options?: CallOptions): Promise<{ held: boolean }>;
+  /** Stops every process of the sprite until the next bootstrap; with `sync` its disk is then flushed (LINK-7). */
+  rest(request: { sync: boolean }, options?: CallOptions): Promise<void>;
 }
 
 export interface CallOptions {

@@ -72,5 +72,6 @@ export {
   sessionStarted,
   terminalSize,
   type TerminalSize,
+  restRequest,
   thawReply,
 } from "./link.ts";

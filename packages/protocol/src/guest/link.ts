@@ -1,16 +1,7 @@
 import { z } from "zod";
 
 /** Codes of the agent's JSON errors (LINK-4). */
-export const guestErrorCode = z.enum([
-  "unauthorized",
-  "not_found",
-  "exists",
-  "invalid",
-  "inner_failed",
-  "unreachable",
-  "busy",
-  "internal",
-]);
+export const guestErrorCode = z.enum(["unauthorized", "not_found", "exists", "invalid", "inner_failed", "unreachable", "busy", "internal"]);
 export type GuestErrorCode = z.infer<typeof guestErrorCode>;
 export const guestError = z.object({ code: guestErrorCode, message: z.string().max(4096) });
 
@@ -30,6 +21,9 @@ export const clockRequest = z.object({ time_ms: z.number().positive() });
 export const freezeRequest = z.object({ timeout_ms: z.int().min(100).max(60_000) });
 /** Whether the freeze held from its answer until now; false when the agent had to thaw by itself. */
 export const thawReply = z.object({ held: z.boolean() });
+
+/** Whether the disk is flushed when every process stands still (LINK-7). */
+export const restRequest = z.object({ sync: z.boolean() });
 
 export const guestStatus = z.object({
   inner: z.enum(["absent", "starting", "running", "failed"]),

@@ -3,12 +3,12 @@
  * until the memory is safe: the VM is ended only after files and record are durable.
  */
 import { ignore } from "@sprited/base";
-import { removeMemory } from "../../machine/index.ts";
+import { type Machine, removeMemory } from "../../machine/index.ts";
 import type { SpriteCore } from "./core.ts";
 import { rouse } from "./wake.ts";
 
-/** Longest flush of the guest's disk before a sleep, ms; without it a later loss of the memory costs more. */
-const SYNC_TIMEOUT_MS = 5_000;
+/** Longest wait until the guest's processes stand still and its disk is flushed, ms; without that a later loss of the memory costs more. */
+const REST_TIMEOUT_MS = 5_000;
 
 export interface SleepOptions {
   /** `paused`: the vCPUs stop, the RAM stays; `hibernated`: the memory goes into files, the VM ends. */
@@ -26,18 +26,24 @@ export async function sleep(core: SpriteCore, options: SleepOptions): Promise<vo
 }
 
 async function pause(core: SpriteCore, options: SleepOptions): Promise<void> {
-  const { machine } = core;
-  if (!machine || !options.wanted()) return;
+  if (core.machine && options.wanted()) await stand(core, core.machine, { sync: true, wanted: options.wanted });
+}
+
+/**
+ * Stops the guest's processes, then its vCPUs. The processes go on only after a bootstrap, so that
+ * none of them sees the time or the randomness of before; a step that fails ends in one.
+ */
+export async function stand(core: SpriteCore, machine: Machine, options: { sync: boolean; wanted(): boolean }): Promise<void> {
   const { incarnation } = machine;
-  const signal = AbortSignal.timeout(SYNC_TIMEOUT_MS);
-  await machine
-    .link({ signal })
-    .then((link) => link.sync({ signal, timeoutMs: SYNC_TIMEOUT_MS }))
-    .catch(ignore("what the guest has not written stays in its memory"));
-  if (!options.wanted()) return;
+  const signal = AbortSignal.timeout(REST_TIMEOUT_MS);
   core.apply({ type: "pause_begun", incarnation });
   core.life?.asleep();
   try {
+    await machine
+      .link({ signal })
+      .then((link) => link.rest({ sync: options.sync }, { signal, timeoutMs: REST_TIMEOUT_MS }))
+      .catch(ignore("they stand still with the machine, and what is not on the disk stays in memory"));
+    if (!options.wanted()) return void (await rouse(core, new AbortController().signal));
     await machine.pause();
   } catch (error) {
     await rouse(core, new AbortController().signal);

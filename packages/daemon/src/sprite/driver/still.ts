@@ -7,6 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { memoryPaths, type Machine, type MemoryRecord, removeMemory } from "../../machine/index.ts";
 import type { LifeEnd } from "../life.ts";
 import type { SpriteCore } from "./core.ts";
+import { stand } from "./sleep.ts";
 import { rouse } from "./wake.ts";
 
 /** A memory in its files, unchanged for as long as the step runs. */
@@ -66,21 +67,13 @@ export async function snapshot<T>(core: SpriteCore, options: SnapshotOptions, co
   if (!options.memory) return await copy({ diskPath, machine: state.kind === "running" ? machine : undefined, memory: undefined, lifeId });
   const wasRunning = state.kind === "running";
   try {
-    if (wasRunning) await stand(core, machine);
+    if (wasRunning) await stand(core, machine, { sync: false, wanted: () => true });
     const record = await machine.saveMemory(core.options.machineSpec());
     return await copy({ diskPath, machine: undefined, memory: saved(record), lifeId });
   } finally {
     await machine.forgetSaved();
     if (wasRunning) await rouse(core, new AbortController().signal);
   }
-}
-
-async function stand(core: SpriteCore, machine: Machine): Promise<void> {
-  const { incarnation } = machine;
-  core.apply({ type: "pause_begun", incarnation });
-  core.life?.asleep();
-  await machine.pause();
-  core.apply({ type: "paused", incarnation, atMs: core.options.nowMs() });
 }
 
 /** Ends the sprite's VM and life at once, lets `swap` put other files in place, and goes on as they say. */
