@@ -49,8 +49,11 @@ export interface ExecTarget {
   openSocket?: SocketOpener;
 }
 
-/** A new command, or a session to attach to. `resumable`: input is acknowledged, so that it can be sent again. */
-export type ExecWhat = { resumable?: boolean } & (
+/**
+ * A new command, or a session to attach to. `resumeAs`: a name of this client's own under which it
+ * may come back; input is then acknowledged, and an older connection of that name is ended first.
+ */
+export type ExecWhat = { resumeAs?: string } & (
   | {
       kind: "command";
       argv: readonly string[];
@@ -119,7 +122,7 @@ export async function openExec(
 /** URL of the WebSocket. */
 export function execUrl(target: { baseUrl: string; sprite: string }, what: ExecWhat): string {
   const base = `${target.baseUrl.replace(/\/+$/, "").replace(/^http/, "ws")}/v1/sprites/${encodeURIComponent(target.sprite)}/exec`;
-  const resumable = what.resumable ? { input_acks: true } : {};
+  const resumable = what.resumeAs === undefined ? {} : { input_acks: true, client: what.resumeAs };
   if (what.kind === "attach") {
     const { cols, rows } = what.size ?? {};
     return `${base}/${encodeURIComponent(what.sessionId)}?${queryToText({ stdin: true, offset: what.offset, cols, rows, ...resumable })}`;

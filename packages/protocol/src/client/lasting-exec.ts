@@ -66,7 +66,7 @@ export async function openLastingExec(
   options: LastingOptions,
 ): Promise<LastingConnection> {
   const lasting = new LastingExec(target, handlers, options);
-  await lasting.begin(options.reconnectForMs > 0 ? { ...what, resumable: true } : what);
+  await lasting.begin(what);
   return lasting;
 }
 
@@ -76,6 +76,8 @@ class LastingExec implements LastingConnection {
   readonly #handlers: LastingHandlers;
   readonly #options: LastingOptions;
   readonly #over = new AbortController();
+  /** What the server knows this client by: an older connection of ours must not deliver input late. */
+  readonly #name = crypto.randomUUID();
   #settle: { resolve: (code: number) => void; reject: (error: unknown) => void };
   #info: SessionInfo | undefined;
   #connection: ExecConnection | undefined;
@@ -124,9 +126,12 @@ class LastingExec implements LastingConnection {
 
   /** The first connection; nothing is repeated here, because a command may have been started. */
   async begin(what: ExecWhat): Promise<void> {
-    const { signal, timeoutMs } = this.#options;
+    const { signal, timeoutMs, reconnectForMs } = this.#options;
     if (what.kind === "command" && what.tty) this.#size = what.tty;
-    const connection = await this.#open(what, { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+    const connection = await this.#open(reconnectForMs > 0 ? { ...what, resumeAs: this.#name } : what, {
+      ...(signal ? { signal } : {}),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
     this.#info = connection.info;
     this.#input = new InputKeeper(connection.info.input_offset ?? 0);
     this.#adopt(connection);
@@ -297,7 +302,7 @@ class LastingExec implements LastingConnection {
     return {
       kind: "attach",
       sessionId: this.info.session_id,
-      resumable: true,
+      resumeAs: this.#name,
       ...(drawAnew ? {} : { offset: this.#position }),
       ...(this.info.tty && this.#size ? { size: this.#size } : {}),
     };

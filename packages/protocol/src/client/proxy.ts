@@ -191,7 +191,9 @@ class Connection implements ProxyConnection {
     this.#socket = socket;
     this.#sent = Math.max(answer.input_offset ?? 0, this.#kept.start);
     this.#isEofSent = false;
-    this.#confirmed = 0;
+    // What was said of taken bytes may have been lost with the last WebSocket, and the server may be waiting for it.
+    this.#confirmed = this.#taken;
+    if (this.#taken > 0) this.#text({ type: "ack", offset: this.#taken });
     void this.#flush();
   }
 

@@ -5,7 +5,7 @@
  * Invariants: what the client sends reaches the command in order, also what came before it was
  * started; the outcome is sent after the last output byte; nothing is sent once the client left.
  */
-import { withDeadline } from "@sprited/base";
+import { ignore, withDeadline } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { type ClientMessage, encodeControlAnswer, encodeExit, encodeFrame, exitByte, StreamId } from "@sprited/protocol/stream";
 import type WebSocket from "ws";
@@ -66,7 +66,7 @@ export class ControlOperation {
     this.#query = { ...read.data, stdin: read.data.stdin ?? true };
     this.tty = read.data.tty ?? false;
     this.#inputOpen = this.#query.stdin;
-    this.#started.promise.catch(() => {}); // told by `run`; messages that waited for it go nowhere
+    this.#started.promise.catch(ignore("told by run; messages that waited for it go nowhere"));
   }
 
   /** Runs the command to its end and says so; what it came to. Throws `ApiError` when it did not begin. */
@@ -98,7 +98,7 @@ export class ControlOperation {
   async take(message: ClientMessage): Promise<void> {
     const before = this.#last;
     const now = before.then(async () => await this.#deliver(message));
-    this.#last = now.catch(() => {}); // the caller hears of it; the next message is tried by itself
+    this.#last = now.catch(ignore("the caller hears of it; the next message is tried by itself"));
     await now;
   }
 
