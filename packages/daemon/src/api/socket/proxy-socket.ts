@@ -233,6 +233,8 @@ class ProxySocket {
   /** Tells the client which of its bytes the peer has, so that it need not keep them. */
   #sendAcks(session: ExecSession): () => void {
     let isWaiting = false;
+    // What was said last may have been lost with the last WebSocket, and the client may be waiting for it.
+    if (session.inputTaken > 0) this.#text({ type: "ack", offset: session.inputTaken });
     return session.onInputTaken(() => {
       if (isWaiting) return;
       isWaiting = true;
