@@ -20,6 +20,8 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   sprite_name_taken: "Choose another name, or `sprite destroy` the one that has it.",
   job_not_found: "`sprite jobs list` shows those that are kept.",
   session_not_found: "`sprite attach` without an id shows the sessions that run.",
+  file_not_found: "Check the path; relative ones begin at the sprite's home.",
+  file_forbidden: "The sprite's user may not do this; root may: `sprite exec -- sudo …`.",
   not_ready: "The server is starting; try again in a moment.",
 };
 
@@ -45,7 +47,7 @@ export function describeError(error: unknown): Facts {
   if (error instanceof CliError) return { message: printable(error.message), hint: error.hint, code: error.code, exitCode: error.exitCode };
   if (ApiError.is(error)) {
     return {
-      message: sentence(error.message),
+      message: sentence(typeof error.details["path"] === "string" ? `${error.message}: ${error.details["path"]}` : error.message),
       hint: HINTS[error.code] ?? ERRORS[error.code].hint,
       code: error.code,
       exitCode: EXIT_FAILURE,

@@ -5,7 +5,7 @@
 import { FILE_LIMITS, type FileRequestOf, type TreeEntry } from "@sprited/protocol/guest";
 import { BREATH, errnoOf, fault, type Ground, type Input, INPUT, naming, record, type Work } from "./call.ts";
 import { entryOf, factsOf } from "./facts.ts";
-import { absolute, look, openDirectory, PARENTS } from "./place.ts";
+import { absolute, look, openDirectory, PARENTS, placeOf } from "./place.ts";
 import { chunk, ifThere, walk } from "./read.ts";
 import { temporaryName, writeAll } from "./staging.ts";
 import {
@@ -71,7 +71,7 @@ function* readOne(directory: Fd, name: Name, path: string): Work {
 
 export function* writeTree(ground: Ground, request: FileRequestOf<"tree_write">): Work {
   const path = absolute(ground, request.path);
-  using top = naming(path, () => openDirectory(ground, path, request.parents ? PARENTS : undefined));
+  using top = naming(path, () => openTop(ground, path, request.parents));
   const writer = new TreeWriter(top);
   try {
     let count = 0;
@@ -87,6 +87,19 @@ export function* writeTree(ground: Ground, request: FileRequestOf<"tree_write">)
   } finally {
     writer[Symbol.dispose]();
   }
+}
+
+/** The directory of a tree is made if it is missing; those above it only with `parents`. */
+function openTop(ground: Ground, path: string, parents: boolean): Fd {
+  if (parents) return openDirectory(ground, path, PARENTS);
+  try {
+    return openDirectory(ground, path);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
+  using place = placeOf(ground, path);
+  makeDirectory(place.directory, place.name, PARENTS);
+  return openDirectory(ground, path);
 }
 
 class TreeWriter implements Disposable {
