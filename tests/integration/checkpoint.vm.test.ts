@@ -90,6 +90,25 @@ describe.skipIf(vmSkipReason() !== undefined)("checkpoints of real VMs", () => {
     await verified("auto-1");
   });
 
+  test("[CKPT-50, CKPT-51] looked into and compared, without the sprite", async () => {
+    const pids = await daemon.vmPids();
+    const inside = `/v1/sprites/${name}/checkpoints/v0/fs`;
+    expect((await ask(daemon, `${inside}/read?path=file`)).text).toBe("precious\n");
+    const listed = (await ask(daemon, `${inside}/list?path=/home/sprite`)).json() as { entries: { name: string }[] };
+    expect(listed.entries.map((one) => one.name)).toEqual(expect.arrayContaining(["file", "count"]));
+    expect((await ask(daemon, `${inside}/read?path=late`)).status).toBe(404);
+    expect((await ask(daemon, `/v1/sprites/${name}/checkpoints/v9/fs/read?path=file`)).json()["error"]).toBeDefined();
+    const diff = (await ask(daemon, `/v1/sprites/${name}/checkpoints/v0/diff?to=auto-1`)).text.trim().split("\n");
+    const lines = diff.map((line) => JSON.parse(line) as { type: string; path?: string; size_before?: number; size_after?: number });
+    expect(lines.at(-1)?.type).toBe("complete");
+    const of = (path: string) => lines.find((line) => line.path === path);
+    expect(of("/home/sprite/file")).toMatchObject({ type: "changed", size_before: 9, size_after: 8 });
+    expect(of("/home/sprite/late")).toMatchObject({ type: "added" });
+    expect(lines.filter((line) => line.path?.startsWith("/usr"))).toEqual([]);
+    expect((await daemon.vmPids()).filter((pid) => pids.includes(pid))).toEqual(pids);
+    await waitFor("the machines to go", { timeoutMs: 60_000, everyMs: 500 }, async () => (await daemon.vmPids()).length === pids.length);
+  });
+
   test("[CKPT-4] a sleeping sprite is copied without being woken", async () => {
     await ask(daemon, `/v1/sprites/${name}/sleep`, { method: "POST", json: { cold: true } });
     const pids = await daemon.vmPids();

@@ -26,7 +26,7 @@ import { type BootSnapshots, type MachinesOptions, openBootSnapshots, openMachin
 import { allocatedGb, ensureFirstToken, Organizations, Quotas } from "./organization/index.ts";
 import type { Pools } from "./pool/index.ts";
 import { PortWatches, Proxies } from "./ports/index.ts";
-import { reclaim } from "./reclaim/index.ts";
+import { GarbageCollection, reclaim } from "./reclaim/index.ts";
 import { type RestSettings, type SpriteDefaults, type SpriteLimits, SpriteRegistry } from "./sprite/index.ts";
 import { jobRecords, openDatabase, sessionRecords, spriteRecords } from "./store/index.ts";
 import type { GuestLife, SpriteState } from "./sprite/index.ts";
@@ -79,6 +79,7 @@ export interface Features {
   ports: PortWatches;
   organizations: Organizations;
   quotas: Quotas;
+  garbage: GarbageCollection;
   snapshots: BootSnapshots;
   /** Settles everything an earlier daemon left; call once, before requests are answered. */
   recover(): Promise<void>;
@@ -182,6 +183,21 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     organizationSlug: (id) => organizations.slugOf(id),
     logger,
   });
+  /** Everything that a record names, for whoever looks for what none does. */
+  const references = async () => {
+    const owners = new Set(sprites.ids());
+    const images = await parts.images.list();
+    return {
+      sprites: owners,
+      checkpoints: owners,
+      sessions: owners,
+      templates: new Set(templates.ids()),
+      bootSnapshots: await snapshots.usable(),
+      systems: new Set([parts.system.digest, ...sprites.systems(), ...(await checkpoints.systems()), ...(await templates.systems())]),
+      // Of each name the newest: sprites have disks of their own.
+      images: new Set(new Map(images.map(({ name, digest }) => [name, digest])).values()),
+    };
+  };
   return {
     sprites,
     exec,
@@ -189,6 +205,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     jobs,
     checkpoints,
     forks,
+    archives,
     checkpointFiles,
     templates,
     pools,
@@ -196,6 +213,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     ports: new PortWatches({ sprites, logger }),
     organizations,
     quotas,
+    garbage: new GarbageCollection({ layout, references, nowMs: Date.now }),
     snapshots,
     async recover() {
       const lives = new Map<string, GuestLife>();

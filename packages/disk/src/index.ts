@@ -7,6 +7,7 @@ export {
   type ProvisionOptions,
   provisionRuntime,
 } from "./provision/provision.ts";
+export { dataExtents, type Extent } from "./clone/extents.ts";
 export { DiskError, type DiskErrorCode } from "./errors.ts";
 export { syncDirectory, syncFile, tempBeside, writeFileAtomic } from "./layout/atomic.ts";
 export { type HomeLayout, homeLayout } from "./layout/home.ts";

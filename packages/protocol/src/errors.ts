@@ -101,6 +101,7 @@ export const ERRORS = {
     hint: "Try again after `Retry-After`, claim with `wait_for_capacity`, or raise the pool's `min`.",
   },
   checkpoint_not_found: { status: 404, retry: "never", hint: "List the sprite's checkpoints." },
+  archive_invalid: { status: 400, retry: "never", hint: "Export the sprite again; the message says what is wrong with the file." },
   fork_invalid: { status: 400, retry: "never", hint: "Correct `count` or `names` as the message says." },
   checkpoint_in_use: { status: 409, retry: "never", hint: "The message says what needs the checkpoint." },
   checkpoint_damaged: { status: 409, retry: "never", hint: "Restore another checkpoint; this one did not pass its check." },

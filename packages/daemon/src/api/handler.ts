@@ -2,6 +2,7 @@
 import type { Clock, Logger } from "@sprited/base";
 import type { Endpoint, EndpointNameOf, Endpoints, PathParams } from "@sprited/protocol/api";
 import type { z } from "zod";
+import type { Archives } from "../archive/index.ts";
 import type { Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/exec.ts";
 import type { Files } from "../files/index.ts";
@@ -10,6 +11,7 @@ import type { Forks } from "../fork/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
 import type { PoolsFeature } from "../pool/index.ts";
 import type { PortWatches, Proxies } from "../ports/index.ts";
+import type { GarbageCollection } from "../reclaim/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
 import type { TemplatesFeature } from "../template/index.ts";
 
@@ -31,6 +33,7 @@ export interface ApiFeatures {
   jobs: JobCalls;
   checkpoints: CheckpointCalls;
   forks: Pick<Forks, "fork">;
+  archives: Pick<Archives, "export" | "import">;
   /** Files in checkpoints: the sprite is called `readerName`. */
   checkpointFiles: Files;
   templates: TemplatesFeature;
@@ -39,6 +42,7 @@ export interface ApiFeatures {
   ports: PortCalls;
   organizations: Organizations;
   quotas: Quotas;
+  garbage: Pick<GarbageCollection, "run">;
 }
 
 /** Periods a test may shorten, ms. */

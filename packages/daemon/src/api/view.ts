@@ -1,5 +1,13 @@
 /** From features' values to the wire: the only place where fields change their spelling. */
-import type { OrganizationCounters, OrganizationObject, SessionObject, SpriteObject, TokenObject } from "@sprited/protocol/api";
+import type {
+  OrganizationCounters,
+  OrganizationObject,
+  SessionDetails,
+  SessionObject,
+  SpriteObject,
+  TokenObject,
+} from "@sprited/protocol/api";
+import { exitByte } from "@sprited/protocol/stream";
 import type { ExecSession } from "../exec/exec.ts";
 import type { SpriteView, StatusCounts } from "../sprite/sprite.ts";
 import type { OrganizationRecord, TokenRecord } from "../store/index.ts";
@@ -78,7 +86,7 @@ export function tokenView(token: TokenRecord, organizationSlug: string): TokenOb
   };
 }
 
-export function sessionView(session: ExecSession, nowMs: number): SessionObject {
+function sessionView(session: ExecSession, nowMs: number): SessionObject {
   const { stdout, stderr } = session.outputOffsets;
   const ageSeconds = Math.max(1, (nowMs - session.createdAtMs) / 1000);
   return {
@@ -90,5 +98,20 @@ export function sessionView(session: ExecSession, nowMs: number): SessionObject 
     is_active: session.clients > 0,
     last_activity: timeView(session.lastOutputAtMs),
     tty: session.tty,
+  };
+}
+
+/** A session with what is known after its end. */
+export function sessionDetailsView(session: ExecSession, nowMs: number): SessionDetails {
+  const { end, endedAtMs } = session;
+  const { stdout, stderr } = session.outputOffsets;
+  return {
+    ...sessionView(session, nowMs),
+    stdout_bytes: stdout,
+    stderr_bytes: stderr,
+    log_start: session.kept.start,
+    ...(end && endedAtMs !== undefined ? { ended_at: timeView(endedAtMs) } : {}),
+    ...(end?.kind === "exit" ? { exit_code: exitByte(end.exit) } : {}),
+    ...(end?.kind === "lost" ? { lost: { code: end.code, reason: end.reason } } : {}),
   };
 }

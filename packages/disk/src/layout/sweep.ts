@@ -27,6 +27,10 @@ export interface References {
   sprites?: ReadonlySet<string>;
   /** Names below `pool/checkpoints`. */
   checkpoints?: ReadonlySet<string>;
+  /** Names below `pool/templates`. */
+  templates?: ReadonlySet<string>;
+  /** Names below `sessions`. */
+  sessions?: ReadonlySet<string>;
   /** Names below `pool/boot`. */
   bootSnapshots?: ReadonlySet<string>;
   /** Digests below `runtime/system`; the current one is always kept. */
@@ -71,6 +75,10 @@ function isReferenced({ layout, references, currentSystem }: SweepFacts, directo
       return references.sprites?.has(name) ?? true;
     case layout.checkpoints:
       return references.checkpoints?.has(name) ?? true;
+    case layout.templates:
+      return references.templates?.has(name) ?? true;
+    case layout.sessions:
+      return references.sessions?.has(name) ?? true;
     case layout.bootSnapshots:
       return references.bootSnapshots?.has(name) ?? true;
     case layout.images:
@@ -97,6 +105,8 @@ export function sweptDirectories(layout: HomeLayout): string[] {
     layout.bootSnapshots,
     layout.sprites,
     layout.checkpoints,
+    layout.templates,
+    layout.sessions,
   ];
 }
 

@@ -2,6 +2,7 @@
  * The table of all endpoints, and what of the official API is not offered yet. Adding a row here
  * makes the daemon fail to compile until it has a handler (docs/howto/add-an-endpoint.md).
  */
+import { archiveEndpoints } from "./archives.ts";
 import { checkpointEndpoints } from "./checkpoints.ts";
 import { execEndpoints } from "./exec.ts";
 import { fileEndpoints } from "./files.ts";
@@ -20,6 +21,7 @@ export const ENDPOINTS = {
   ...spriteEndpoints,
   ...checkpointEndpoints,
   ...forkEndpoints,
+  ...archiveEndpoints,
   ...templateEndpoints,
   ...poolEndpoints,
   ...execEndpoints,

@@ -25,6 +25,17 @@ const socketQuery = {
   max_run_after_disconnect: queryDuration()
     .optional()
     .meta({ description: "How long the command runs on without a client; 0: for ever. Default: for ever in a terminal, else 10s" }),
+  offset: queryInteger({ min: 0, max: Number.MAX_SAFE_INTEGER }).optional().meta({
+    description:
+      "Ours. Log position (bytes of both streams, in order) from which the output is sent. Default: the oldest kept, of a running terminal its picture",
+  }),
+  screen: queryBoolean().optional().meta({ description: "Ours. False: a terminal's raw output instead of its picture" }),
+  input_acks: queryBoolean().optional().meta({ description: "Ours. `input_ack` messages say up to where input is safe" }),
+  client: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ description: "Ours. A name of the client's own choice: a later connection of that name replaces this one" }),
 };
 
 export const sessionObject = z.object({
@@ -38,6 +49,20 @@ export const sessionObject = z.object({
   tty: z.boolean(),
 });
 export type SessionObject = z.infer<typeof sessionObject>;
+
+/** A session with what is known after its end; ours. */
+export const sessionDetails = sessionObject.extend({
+  stdout_bytes: z.int(),
+  stderr_bytes: z.int(),
+  log_start: z.int().meta({ description: "Log position of the oldest output byte that is kept" }),
+  ended_at: z.iso.datetime().optional().meta({ description: "Left out while the command runs" }),
+  exit_code: z
+    .int()
+    .optional()
+    .meta({ description: "128 + number for a signal; left out while the command runs, or when the outcome is not known" }),
+  lost: z.object({ code: z.string(), reason: z.string() }).optional().meta({ description: "Why the outcome is not known" }),
+});
+export type SessionDetails = z.infer<typeof sessionDetails>;
 
 /** Line of the answer to `kill`. */
 export const killLine = z.object({
@@ -119,8 +144,9 @@ export const execEndpoints = {
     access: "token",
     tag: "exec",
     summary: "List the running sessions of a sprite",
+    query: z.object({ ended: queryBoolean().optional().meta({ description: "Ours. True adds the ended sessions that are kept" }) }),
     status: 200,
-    response: z.object({ sessions: z.array(sessionObject), count: z.int() }),
+    response: z.object({ sessions: z.array(sessionDetails), count: z.int() }),
     errors: OF_SPRITE,
   }),
   getSession: endpoint({
@@ -131,7 +157,25 @@ export const execEndpoints = {
     tag: "exec",
     summary: "Look at one session; ours, not part of the official API",
     status: 200,
-    response: sessionObject.extend({ exit_code: z.int().optional().meta({ description: "Left out while the command runs" }) }),
+    response: sessionDetails,
+    errors: [...OF_SPRITE, "session_not_found"],
+  }),
+  readSessionLog: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/exec/{session_id}/log",
+    kind: "stream",
+    access: "token",
+    tag: "exec",
+    summary: "Read a session's output as raw bytes; ours",
+    description:
+      "`offset` counts the bytes of the stream asked for (`all`: of both together, in the order they came). `X-Log-Offset` is the offset of the first byte of the answer; it is greater than `offset` when older output is no longer kept. With `follow` the answer goes on until the session has ended; it is cut off, not ended, where bytes are missing.",
+    query: z.object({
+      stream: z.enum(["stdout", "stderr", "all"]).optional(),
+      offset: queryInteger({ min: 0, max: Number.MAX_SAFE_INTEGER }).optional(),
+      follow: queryBoolean().optional(),
+    }),
+    status: 200,
+    stream: { contentType: "application/octet-stream" },
     errors: [...OF_SPRITE, "session_not_found"],
   }),
   killSession: endpoint({

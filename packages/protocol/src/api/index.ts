@@ -8,7 +8,7 @@ export {
 } from "./checkpoints.ts";
 export { type Access, COMMON_ERRORS, type Endpoint, type Method, type PathParams } from "./endpoint.ts";
 export { type EndpointName, type EndpointNameOf, type Endpoints, ENDPOINTS, NOT_AVAILABLE_YET } from "./endpoints.ts";
-export { type KillLine, killLine, type SessionObject, sessionObject } from "./exec.ts";
+export { type KillLine, killLine, type SessionDetails, type SessionObject, sessionObject } from "./exec.ts";
 export { type JobObject, jobObject, type JobState, jobState, type StartJobRequest } from "./jobs.ts";
 export { type FileObject, fileObject, watchSubscribe } from "./files.ts";
 export { API_LIMITS } from "./limits.ts";

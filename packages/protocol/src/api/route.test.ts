@@ -41,15 +41,7 @@ describe("matchRoute", () => {
   it("[API-4] knows what is not served yet, and the control path", () => {
     expect(matchRoute("GET", "/v1/sprites/a/control", upgrade)).toEqual({ kind: "control", sprite: "a" });
     expect(matchRoute("GET", "/v1/sprites/a/control", plain)).toEqual({ kind: "control", sprite: "a" });
-    for (const path of [
-      "checkpoint",
-      "checkpoints/v1/restore",
-      "services/web/start",
-      "fs/read",
-      "policy/network",
-      "proxy",
-      "ports/watch",
-    ]) {
+    for (const path of ["services/web/start", "policy/network"]) {
       expect(matchRoute("POST", `/v1/sprites/a/${path}`, plain), path).toMatchObject({ kind: "not_available_yet" });
     }
   });

@@ -7,6 +7,12 @@ export const healthObject = z.object({
   version: z.string(),
 });
 
+export const garbageItem = z.object({
+  path: z.string().meta({ description: "Below the server's home" }),
+  reason: z.string(),
+  bytes: z.int().meta({ description: "Blocks it takes; those shared with others are not freed with it" }),
+});
+
 export const systemEndpoints = {
   health: endpoint({
     method: "GET",
@@ -18,6 +24,19 @@ export const systemEndpoints = {
     status: 200,
     response: healthObject,
     errors: ["not_ready"],
+  }),
+  collectGarbage: endpoint({
+    method: "POST",
+    path: "/v1/gc",
+    kind: "json",
+    access: "admin",
+    tag: "system",
+    summary: "Remove files that nothing refers to, or only name them",
+    description: "What was changed within the last hour is left alone: work under way makes its files before its record.",
+    body: z.strictObject({ dry_run: z.boolean().optional() }).optional(),
+    status: 200,
+    response: z.object({ removed: z.boolean(), items: z.array(garbageItem), bytes: z.int() }),
+    errors: ["body_invalid", "field_unknown", "body_too_large"],
   }),
   openapi: endpoint({
     method: "GET",

@@ -161,14 +161,43 @@ describe("sessions", () => {
           is_active: false,
           last_activity: expect.stringMatching(/Z$/),
           tty: false,
+          stdout_bytes: 0,
+          stderr_bytes: 0,
+          log_start: 0,
         },
       ],
       count: 1,
     });
+    const all = (await (await bed.call("GET", "/v1/sprites/box/exec?ended=true")).json()) as { sessions: Record<string, unknown>[] };
+    expect(all.sessions.map(({ command, exit_code, ended_at }) => [command, exit_code, typeof ended_at])).toEqual([
+      ["sleep", undefined, "undefined"],
+      ["echo", 0, "string"],
+    ]);
     expect((await bed.call("GET", "/v1/sprites/none/exec")).status).toBe(404);
     expect(await (await bed.call("GET", `/v1/sprites/box/exec/${id}`)).json()).toMatchObject({ id, command: "sleep" });
     const missing = await bed.call("GET", "/v1/sprites/box/exec/99");
     expect([missing.status, ((await missing.json()) as { message: string }).message]).toEqual([404, expect.stringContaining("99")]);
+  });
+
+  it("[EXEC-20] have a log that is read from an offset, one stream or both, also while it grows", async () => {
+    const { id, log } = await start("sleep");
+    const read = async (query: string): Promise<[string | null, string]> => {
+      const response = await bed.call("GET", `/v1/sprites/box/exec/${id}/log${query}`);
+      return [response.headers.get("x-log-offset"), await response.text()];
+    };
+    log.append({ stream: "stdout", offset: 0, data: Buffer.from("one ") });
+    log.append({ stream: "stderr", offset: 0, data: Buffer.from("bad ") });
+    log.append({ stream: "stdout", offset: 4, data: Buffer.from("two ") });
+    expect(await read("")).toEqual(["0", "one bad two "]);
+    expect(await read("?offset=6")).toEqual(["6", "d two "]);
+    expect(await read("?stream=stdout&offset=2")).toEqual(["2", "e two "]);
+    expect(await read("?stream=stderr&offset=4")).toEqual(["4", ""]);
+    const following = read("?stream=stderr&offset=4&follow=true");
+    log.append({ stream: "stderr", offset: 4, data: Buffer.from("worse") });
+    await bed.call("POST", `/v1/sprites/box/exec/${id}/kill?signal=KILL`);
+    expect(await following).toEqual(["4", "worse"]);
+    expect((await bed.call("GET", "/v1/sprites/box/exec/99/log")).status).toBe(404);
+    expect((await bed.call("GET", `/v1/sprites/box/exec/${id}/log?offset=-1`)).status).toBe(400);
   });
 
   it("[API-23] end by the default signal, the query's or the body's", async () => {

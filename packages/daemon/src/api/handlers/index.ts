@@ -1,4 +1,5 @@
 import type { HandlerTable } from "../handler.ts";
+import { archiveHandlers } from "./archives.ts";
 import { checkpointFileHandlers } from "./checkpoint-files.ts";
 import { checkpointHandlers } from "./checkpoints.ts";
 import { execHttp } from "./exec-http.ts";
@@ -20,6 +21,7 @@ export const HANDLERS: HandlerTable = {
   ...checkpointHandlers,
   ...checkpointFileHandlers,
   ...forkHandlers,
+  ...archiveHandlers,
   ...templateHandlers,
   ...poolHandlers,
   ...organizationHandlers,

@@ -5,8 +5,9 @@ import { encodeNdjsonLine, exitByte, signalName } from "@sprited/protocol/stream
 import type { ExecSession } from "../../exec/exec.ts";
 import type { Caller } from "../../organization/index.ts";
 import type { ApiContext, HandlerTable } from "../handler.ts";
+import { logReply } from "../log-reply.ts";
 import { streamReply } from "../stream-reply.ts";
-import { sessionView } from "../view.ts";
+import { sessionDetailsView } from "../view.ts";
 
 /** Wait for a signalled command's end when the client names none, ms. */
 const KILL_WAIT_MS = 10_000;
@@ -17,17 +18,19 @@ const KILL_WAIT_MS_MAX = 600_000;
 /** How often an end is looked for, ms. */
 const KILL_POLL_MS = 20;
 
-export const sessionHandlers: Pick<HandlerTable, "listSessions" | "getSession" | "killSession"> = {
-  listSessions({ params, caller, context }) {
+export const sessionHandlers: Pick<HandlerTable, "listSessions" | "getSession" | "readSessionLog" | "killSession"> = {
+  listSessions({ params, query, caller, context }) {
     const nowMs = context.clock.nowMs();
-    const sessions = context.features.exec.list(caller.organizationId, params.name).filter((session) => session.end === undefined);
-    return { sessions: sessions.map((session) => sessionView(session, nowMs)), count: sessions.length };
+    const sessions = context.features.exec.list(caller.organizationId, params.name, { ended: query.ended ?? false });
+    return { sessions: sessions.map((session) => sessionDetailsView(session, nowMs)), count: sessions.length };
   },
 
   getSession({ params, caller, context }) {
-    const session = requireSession(context, caller, params);
-    const view = sessionView(session, context.clock.nowMs());
-    return session.end?.kind === "exit" ? { ...view, exit_code: exitByte(session.end.exit) } : view;
+    return sessionDetailsView(requireSession(context, caller, params), context.clock.nowMs());
+  },
+
+  async readSessionLog({ params, query, caller, context }) {
+    return await logReply(context, requireSession(context, caller, params), query);
   },
 
   killSession({ params, query, body, caller, context }) {
@@ -46,11 +49,12 @@ export const sessionHandlers: Pick<HandlerTable, "listSessions" | "getSession" |
   },
 };
 
-/** Finds a session of the path's sprite. Throws `sprite_not_found`, `session_not_found`. */
+/** Finds a session of the path's sprite, a command's; connections have a place of their own. Throws `sprite_not_found`, `session_not_found`. */
 export function requireSession(context: ApiContext, caller: Caller, params: { name: string; session_id: string }): ExecSession {
   context.features.sprites.get(caller.organizationId, params.name);
   const session = context.features.exec.find(caller.organizationId, params.name, params.session_id);
-  if (!session) throw new ApiError("session_not_found", `the sprite ${params.name} has no session ${params.session_id.slice(0, 40)}`);
+  if (!session || session.owner === "proxy")
+    throw new ApiError("session_not_found", `the sprite ${params.name} has no session ${params.session_id.slice(0, 40)}`);
   return session;
 }
 

@@ -38,6 +38,7 @@ describe("a command without terminal", () => {
         rows: 0,
         is_owner: true,
         tty: false,
+        offset: 0,
       },
     ]);
     expect([client.output(1), client.output(2)]).toEqual(["out\n", "err\n"]);
@@ -166,6 +167,69 @@ describe("attaching", () => {
     first.socket.close();
   });
 
+  it("[EXEC-20] at an offset sends the output from there, and says where it begins", async () => {
+    const first = await open("cmd=cat&stdin=true");
+    first.socket.send(Buffer.from("\0hello"));
+    await first.hears(1, "hello");
+    const again = await open("offset=2", `/v1/sprites/box/exec/${session().id}`);
+    await again.hears(1, "llo");
+    expect(again.texts()[0]).toMatchObject({ offset: 2 });
+    expect(again.output(1)).toBe("llo");
+    first.socket.send(Buffer.of(4));
+    await Promise.all([first.closed(), again.closed()]);
+  });
+
+  it("[EXEC-19] to a terminal draws its picture first; raw output on request", async () => {
+    const first = await open("cmd=cat&tty=true");
+    first.socket.send(Buffer.from("drawn"));
+    await first.hears("terminal", "drawn");
+    const path = `/v1/sprites/box/exec/${session().id}`;
+    const drawn = await open("", path);
+    await drawn.hears("terminal", "drawn");
+    expect(drawn.texts()[0]).toMatchObject({ offset: 5, screen_bytes: 5 });
+    const raw = await open("screen=false", path);
+    await raw.hears("terminal", "drawn");
+    expect(raw.texts()[0]).toMatchObject({ offset: 0 });
+    expect(raw.texts()[0]).not.toHaveProperty("screen_bytes");
+    first.socket.send(Buffer.from(" on"));
+    await drawn.hears("terminal", "drawn on");
+    for (const client of [first, drawn, raw]) client.socket.close();
+  });
+
+  it("[EXEC-15] input is acknowledged when asked for, and a client that comes back takes its own place", async () => {
+    const first = await open("cmd=cat&stdin=true&input_acks=true&client=c1");
+    expect(first.texts()[0]).toMatchObject({ input_offset: 0 });
+    first.socket.send(Buffer.from("\0abc"));
+    await first.hears(1, "abc");
+    await waitFor("the acknowledgement", { timeoutMs: 2_000 }, () =>
+      first.texts().some(({ type, offset }) => type === "input_ack" && offset === 3),
+    );
+    const path = `/v1/sprites/box/exec/${session().id}`;
+    const other = await open("client=c2&offset=3", path);
+    const back = await open("client=c1&input_acks=true&offset=3", path);
+    await first.closed();
+    expect(back.texts()[0]).toMatchObject({ offset: 3, input_offset: 3 });
+    expect(session().clients).toBe(2);
+    expect(session().closes).toEqual([true]);
+    other.socket.close();
+    back.socket.send(Buffer.of(4));
+    await back.closed();
+    expect(session().closes).toEqual([true, false, false]);
+  });
+
+  it("[EXEC-17] a closed socket is a client that left, a broken one a client that may come back", async () => {
+    for (const [leave, lost] of [
+      [(client: ExecSocketClient) => client.socket.close(1000), false],
+      [(client: ExecSocketClient) => client.socket.close(), false],
+      [(client: ExecSocketClient) => client.socket.terminate(), true],
+    ] as const) {
+      const client = await open("cmd=sleep");
+      leave(client);
+      await waitFor("the end of the hold", { timeoutMs: 2_000 }, () => session().closes.length > 0);
+      expect(session().closes).toEqual([lost]);
+    }
+  });
+
   it("to an unknown session is refused with 404 and a body", async () => {
     const answer = await refusal(bed, "/v1/sprites/box/exec/999?stdin=true");
     expect([answer.status, JSON.parse(answer.body)]).toEqual([
@@ -181,7 +245,6 @@ describe("refusals", () => {
     ["/v1/sprites/box/exec", 400, "exec_no_command"],
     ["/v1/sprites/box/exec?cmd=x&env=A", 400, "exec_invalid"],
     ["/v1/sprites/box/exec?cmd=x&rows=many", 400, "query_invalid"],
-    ["/v1/sprites/box/proxy", 501, "not_available_yet"],
     ["/v1/none", 404, "not_found"],
     ["/v1/sprites", 405, "method_not_allowed"],
   ])("[API-2] %s: %d %s", async (path, status, code) => {

@@ -3,23 +3,17 @@
  * the socket; the attachment does not.
  */
 import type { Logger } from "@sprited/base";
-import type { TerminalSize } from "@sprited/protocol/guest";
 import type WebSocket from "ws";
-import type { Attachment, ExecSession } from "../../exec/exec.ts";
+import type { ExecSession } from "../../exec/exec.ts";
 import type { ApiTimings } from "../handler.ts";
+import { sessionInfo } from "../session-info.ts";
 import { cutOffAfter } from "./cut-off.ts";
+import type { OpenedExec } from "./exec-opening.ts";
 import { SocketInput } from "./socket-input.ts";
 import { SocketOutput } from "./socket-output.ts";
 
-export interface ExecSocketOptions {
+export interface ExecSocketOptions extends OpenedExec {
   socket: WebSocket;
-  session: ExecSession;
-  attachment: Attachment;
-  /** Size the client asked for; undefined without terminal or when it named none. */
-  size: TerminalSize | undefined;
-  stdin: boolean;
-  /** True for the client that started the command. */
-  isOwner: boolean;
   timings: ApiTimings;
   logger: Logger;
 }
@@ -30,6 +24,9 @@ export interface ExecSocketOutcome {
   ignoredMessages: number;
 }
 
+/** Close codes of clients that leave: a normal end, going away, a close frame without a code. */
+const LEFT: ReadonlySet<number> = new Set([1000, 1001, 1005]);
+
 /** Serves the socket; resolves when it is done with. Never rejects. */
 export async function serveExecSocket(options: ExecSocketOptions): Promise<ExecSocketOutcome> {
   const { socket, session, attachment, logger } = options;
@@ -38,28 +35,43 @@ export async function serveExecSocket(options: ExecSocketOptions): Promise<ExecS
     cutOffAfter(options.timings.closeMs, socket, () => socket.terminate());
   });
   // Closing the attachment ends its output, and with it the pump.
-  socket.on("close", () => attachment.close());
+  socket.on("close", (code) => attachment.close({ lost: !LEFT.has(code) }));
   const input = new SocketInput({ socket, session, attachment, stdin: options.stdin, logger });
   using output = new SocketOutput({ socket, tty: session.tty, keepAliveMs: options.timings.keepAliveMs });
   output.text({
-    type: "session_info",
-    session_id: session.id,
-    command: session.command,
-    created: Math.floor(session.createdAtMs / 1000),
-    cols: options.size?.cols ?? 0,
-    rows: options.size?.rows ?? 0,
-    is_owner: options.isOwner,
-    tty: session.tty,
+    ...sessionInfo(session, options),
+    offset: options.picture?.position ?? attachment.position,
+    ...(options.picture ? { screen_bytes: options.picture.data.length } : {}),
+    ...(options.inputAcks ? { input_offset: session.inputAccepted } : {}),
   });
+  using _acks = options.inputAcks ? acknowledgeInput(session, output) : undefined;
   const outcome = await pump(options, output);
   attachment.close();
   return { outcome, sentBytes: output.sentBytes, ignoredMessages: input.ignored };
 }
 
+/** Tells the client which input is safe, several steps in one message. */
+function acknowledgeInput(session: ExecSession, output: SocketOutput): Disposable {
+  let told = -1;
+  let isDue = false;
+  const tell = (): void => {
+    isDue = false;
+    if (session.inputTaken > told) output.text({ type: "input_ack", offset: (told = session.inputTaken) });
+  };
+  const stop = session.onInputTaken(() => {
+    if (isDue) return;
+    isDue = true;
+    setImmediate(tell);
+  });
+  if (session.inputTaken > 0) tell();
+  return { [Symbol.dispose]: stop };
+}
+
 async function pump(options: ExecSocketOptions, output: SocketOutput): Promise<ExecSocketOutcome["outcome"]> {
   const { socket, attachment, logger } = options;
   try {
-    await output.pump(attachment);
+    if (options.picture) await output.picture(options.picture.data);
+    await output.pump(attachment, { from: options.picture?.position ?? attachment.position });
     if (!output.isOpen) return "detached";
     const end = await attachment.ended;
     output.end(end);

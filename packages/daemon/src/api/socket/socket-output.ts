@@ -34,17 +34,22 @@ export class SocketOutput implements Disposable {
     this.#send(JSON.stringify(message), false);
   }
 
-  /** Sends all output; resolves at its end, or when the socket is closed. */
-  async pump(attachment: Attachment): Promise<void> {
-    for await (const output of attachment.output) {
-      if (output.kind === "gap") continue;
-      const { stream, data } = output;
-      const room = this.#tty ? MESSAGE_BYTES_MAX : MESSAGE_BYTES_MAX - 1;
-      for (let at = 0; at < data.length; at += room) {
-        if (!this.isOpen) return;
-        const piece = data.subarray(at, at + room);
-        await this.#sendOutput(this.#tty ? piece : encodeFrame(stream === "stdout" ? StreamId.stdout : StreamId.stderr, piece));
+  /** Sends the bytes that draw a terminal's picture. */
+  async picture(data: Uint8Array): Promise<void> {
+    await this.#sendBytes("stdout", data);
+  }
+
+  /** Sends all output from a log position on; resolves at its end, or when the socket is closed. */
+  async pump(attachment: Attachment, options: { from: number }): Promise<void> {
+    for await (const piece of attachment.output) {
+      if (!this.isOpen) return;
+      if (piece.kind === "gap") {
+        const to = piece.position + piece.bytes;
+        if (to > options.from) this.text({ type: "output_gap", from: Math.max(piece.position, options.from), to });
+        continue;
       }
+      const data = piece.data.subarray(Math.max(0, options.from - piece.position));
+      await this.#sendBytes(piece.stream, data);
       if (!this.isOpen) return;
       this.sentBytes += data.length;
     }
@@ -70,6 +75,14 @@ export class SocketOutput implements Disposable {
 
   [Symbol.dispose](): void {
     this.#over.abort();
+  }
+
+  async #sendBytes(stream: "stdout" | "stderr", data: Uint8Array): Promise<void> {
+    const room = this.#tty ? MESSAGE_BYTES_MAX : MESSAGE_BYTES_MAX - 1;
+    for (let at = 0; at < data.length && this.isOpen; at += room) {
+      const piece = data.subarray(at, at + room);
+      await this.#sendOutput(this.#tty ? piece : encodeFrame(stream === "stdout" ? StreamId.stdout : StreamId.stderr, piece));
+    }
   }
 
   /** Waits for the transport only when it is behind: one message at a time would cost throughput. */

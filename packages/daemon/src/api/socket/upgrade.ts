@@ -10,31 +10,20 @@ import { API_LIMITS, type Endpoint, ENDPOINTS, matchRoute, queryFromUrl, validat
 import { ApiError } from "@sprited/protocol/errors";
 import { CloseCode } from "@sprited/protocol/stream";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { Attachment, ExecSession } from "../../exec/exec.ts";
-import type { Caller } from "../../organization/index.ts";
+import type { ExecSession } from "../../exec/exec.ts";
 import { logRequest, type RequestFacts, requireReady, routeError } from "../app.ts";
 import { authorize } from "../auth.ts";
 import { toApiError } from "../error-map.ts";
 import { commonHeaders, errorReply } from "../error-reply.ts";
-import { type ExecQuery, execRequest } from "../exec-request.ts";
 import type { ApiContext } from "../handler.ts";
-import { requireSession } from "../handlers/sessions.ts";
 import { offersControl, serveControl } from "./control.ts";
 import { cutOffAfter } from "./cut-off.ts";
+import { attachExec, type OpenedExec, type SocketQuery, startExec } from "./exec-opening.ts";
 import { serveExecSocket } from "./exec-socket.ts";
 import { serveFileWatch } from "./fs-watch.ts";
 import { PendingSocket } from "./pending-socket.ts";
 import { servePortWatch } from "./port-watch-socket.ts";
 import { serveProxySocket } from "./proxy-socket.ts";
-
-/** A session with the client's hold on it, and what the client is told of it. */
-interface Opened {
-  session: ExecSession;
-  attachment: Attachment;
-  size: { cols: number; rows: number } | undefined;
-  stdin: boolean;
-  isOwner: boolean;
-}
 
 /** Sockets that need the sprite awake and no session. */
 type IntoSprite = "proxySocket" | "watchPortsSocket" | "watchFiles";
@@ -47,6 +36,8 @@ export class Upgrades {
   readonly #context: ApiContext;
   readonly #server: WebSocketServer;
   readonly #sockets = new Set<WebSocket>();
+  /** How to end the sockets of clients that gave a name, by session and name. */
+  readonly #clients = new Map<string, () => void>();
 
   constructor(context: ApiContext) {
     this.#context = context;
@@ -65,7 +56,7 @@ export class Upgrades {
     const facts: RequestFacts = { requestId: randomUUID() };
     const startedMs = context.clock.monotonicMs();
     const pending = new PendingSocket(socket, head);
-    let opened: Opened | undefined;
+    let opened: OpenedExec | undefined;
     let status = 101;
     let error: ApiError | undefined;
     try {
@@ -149,7 +140,7 @@ export class Upgrades {
     });
   }
 
-  async #open(request: IncomingMessage, url: URL, facts: RequestFacts, gone: AbortSignal): Promise<Opened> {
+  async #open(request: IncomingMessage, url: URL, facts: RequestFacts, gone: AbortSignal): Promise<OpenedExec> {
     const context = this.#context;
     const route = matchRoute(request.method ?? "GET", url.pathname, { upgrade: true });
     requireReady(context);
@@ -166,44 +157,32 @@ export class Upgrades {
     facts.tokenId = caller.tokenId;
     requireHandshake(request);
     const at = { name: params["name"] ?? "", session_id: params["session_id"] ?? "" };
+    const attach = async (sessionId: string, query: SocketQuery): Promise<OpenedExec> => {
+      const takeOver = (session: ExecSession): void => this.#takeOver(session, query.client);
+      return await attachExec(context, { caller, name: at.name, session_id: sessionId, gone, takeOver }, query);
+    };
     if (route.name === "attachSocket") {
-      return this.#attach(
-        caller,
-        at,
+      return await attach(
+        at.session_id,
         validateQuery(ENDPOINTS.attachSocket.query, queryFromUrl(ENDPOINTS.attachSocket.query, url.searchParams)),
       );
     }
     const query = validateQuery(ENDPOINTS.execSocket.query, queryFromUrl(ENDPOINTS.execSocket.query, url.searchParams));
     const legacyId = query.id || query.session_id;
-    if (legacyId) return this.#attach(caller, { ...at, session_id: legacyId }, query);
-    return await this.#start(caller, at.name, query, gone);
+    if (legacyId) return await attach(legacyId, query);
+    return await startExec(context, { caller, spriteName: at.name }, query, gone);
   }
 
-  async #start(caller: Caller, spriteName: string, query: ExecQuery, gone: AbortSignal): Promise<Opened> {
-    const { features, timings } = this.#context;
-    const asked = execRequest(query);
-    const starting = withDeadline("starting the command", { timeoutMs: timings.execStartMs, signal: gone }, async (signal) => {
-      const session = await features.exec.start(caller.organizationId, spriteName, asked, { signal });
-      const attachment = session.attach();
-      // Too late: nobody waits any more. Without a client the command has its run-on time.
-      if (signal.aborted) attachment.close();
-      return { session, attachment, size: asked.work.tty, stdin: asked.work.stdin, isOwner: true };
-    });
-    return await starting;
+  /** A client that comes back takes the place of its own older socket, whose unread input is not taken any more (EXEC-15). */
+  #takeOver(session: ExecSession, client: string | undefined): void {
+    if (client !== undefined) this.#clients.get(`${session.spriteId}/${session.id}/${client}`)?.();
   }
 
-  #attach(caller: Caller, at: { name: string; session_id: string }, query: ExecQuery): Opened {
-    const session = requireSession(this.#context, caller, at);
-    const attachment = session.attach();
-    const size = session.tty && query.cols && query.rows ? { cols: query.cols, rows: query.rows } : undefined;
-    if (size) attachment.resize(size);
-    return { session, attachment, size, stdin: query.stdin ?? true, isOwner: false };
-  }
-
-  #serve(request: IncomingMessage, pending: PendingSocket, opened: Opened, facts: RequestFacts): void {
+  #serve(request: IncomingMessage, pending: PendingSocket, opened: OpenedExec, facts: RequestFacts): void {
     const context = this.#context;
     const startedMs = context.clock.monotonicMs();
     const isOpen = this.#upgrade(request, pending, facts, (socket) => {
+      this.#remember(opened, socket);
       void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
         const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
         context.logger.info(
@@ -214,6 +193,20 @@ export class Upgrades {
     });
     // The handshake of a socket that died meanwhile calls nobody back.
     if (!isOpen) opened.attachment.close();
+  }
+
+  /** Under the client's name, for the time of its socket. */
+  #remember({ session, attachment, client }: OpenedExec, socket: WebSocket): void {
+    if (client === undefined) return;
+    const key = `${session.spriteId}/${session.id}/${client}`;
+    const leave = (): void => {
+      attachment.close({ lost: true });
+      socket.terminate();
+    };
+    this.#clients.set(key, leave);
+    socket.once("close", () => {
+      if (this.#clients.get(key) === leave) this.#clients.delete(key);
+    });
   }
 
   /** Answers the handshake; false when the connection is gone already. */

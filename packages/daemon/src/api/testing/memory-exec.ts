@@ -153,8 +153,6 @@ export class MemorySession implements ExecSession {
   inputAccepted = 0;
   /** How clients left: whether they may come back. */
   readonly closes: boolean[] = [];
-  /** What `screen` answers. */
-  picture: string | undefined;
   clients = 0;
   end: SessionEnd | undefined;
   endedAtMs: number | undefined;
@@ -234,7 +232,7 @@ export class MemorySession implements ExecSession {
         this.#inputChanged();
       },
       resize: (size) => {
-        this.sizes.push(size);
+        if (size.cols !== this.size?.cols || size.rows !== this.size.rows) this.sizes.push(size);
       },
       confirm: () => {},
       close: ({ lost } = {}) => {
@@ -251,8 +249,14 @@ export class MemorySession implements ExecSession {
     return queryLog(this.log, query);
   }
 
+  /** Draws by sending everything again. */
   async screen(): Promise<{ position: number; data: Uint8Array } | undefined> {
-    return this.picture === undefined ? undefined : { position: this.log.end, data: Buffer.from(this.picture) };
+    if (!this.tty) return undefined;
+    const bytes: Uint8Array[] = [];
+    for await (const piece of this.log.read({ from: "start", holdsBack: false, follow: false }).pieces) {
+      if (piece.kind === "output") bytes.push(piece.data);
+    }
+    return { position: this.log.end, data: Buffer.concat(bytes) };
   }
 
   signal(name: string): void {
