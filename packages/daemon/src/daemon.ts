@@ -65,6 +65,14 @@ function featureSettings(config: Config): FeatureSettings {
   return {
     defaults: { cpus: sprite.cpus, memoryMib: sprite.memoryMb, storageGb: sprite.storageGb, imageName: sprite.image },
     limits: { cpusMax: limits.cpus, memoryMibMax: limits.memoryMb, storageGbMin: 1, storageGbMax: limits.storageGb },
+    exec: {
+      logBytesMax: config.exec.logBytes,
+      retention: {
+        countMax: config.exec.endedSessions,
+        ageMsMax: config.exec.endedHours * 3_600_000,
+        bytesMax: config.exec.endedLogBytes,
+      },
+    },
     checkpoints: {
       autoKeep: config.checkpoint.autoKeep,
       checksParallel: config.checkpoint.checksParallel,
@@ -74,6 +82,10 @@ function featureSettings(config: Config): FeatureSettings {
       retentionMs: jobs.retentionHours === 0 ? undefined : jobs.retentionHours * 3_600_000,
       keptPerSprite: jobs.keptPerSprite,
       webhookPrivate: jobs.webhookPrivate === "allow",
+    },
+    rest: {
+      idle: { idleMs: sprite.idleSeconds * 1000, hibernateAfterMs: sprite.hibernateAfterSeconds * 1000 },
+      admission: { runningMemoryMib: limits.runningMemoryMb, reserveMib: limits.memoryReserveMb, waitMs: timeouts.memoryWaitMs },
     },
     timeouts: { bootMs: timeouts.bootMs, resumeMs: timeouts.resumeMs, guestCallMs: timeouts.guestCallMs, stopMs: timeouts.stopMs },
   };

@@ -206,6 +206,16 @@ export const configSchema = z.strictObject({
       .default("refuse")
       .meta(about("Whether webhooks may go to loopback, private and other addresses that are not public.")),
   }),
+  exec: z.strictObject({
+    log_bytes: z
+      .int()
+      .min(1_048_576)
+      .default(67_108_864)
+      .meta(about("Output that is kept of one session; beyond it the oldest is dropped, and readers are told.", { unit: "bytes" })),
+    ended_sessions: count.default(100).meta(about("Ended sessions that stay readable, per sprite.")),
+    ended_hours: count.default(168).meta(about("How long an ended session stays readable.", { unit: "hours" })),
+    ended_log_bytes: count.default(268_435_456).meta(about("Output of ended sessions that is kept, per sprite.", { unit: "bytes" })),
+  }),
   timeouts: z.strictObject({
     boot_ms: milliseconds
       .default(180_000)

@@ -11,11 +11,21 @@ export async function* queryLog(log: ReadableLog, query: LogQuery): AsyncGenerat
   signal.addEventListener("abort", stop, { once: true });
   try {
     if (signal.aborted) return;
-    if (stream === "all") yield* reader.pieces;
+    if (stream === "all") yield* fromPosition(reader.pieces, offset);
     else yield* ofStream(reader.pieces, stream, offset);
   } finally {
     signal.removeEventListener("abort", stop);
     reader.close();
+  }
+}
+
+/** A position beyond the log's end is waited for. */
+async function* fromPosition(pieces: AsyncIterable<LogPiece>, from: number): AsyncGenerator<LogPiece, void, void> {
+  for await (const piece of pieces) {
+    const skip = Math.max(0, from - piece.position);
+    if (skip === 0 || piece.kind === "gap") yield piece;
+    else if (skip < piece.data.length)
+      yield { ...piece, offset: piece.offset + skip, position: piece.position + skip, data: piece.data.subarray(skip) };
   }
 }
 
