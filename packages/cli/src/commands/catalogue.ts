@@ -42,6 +42,8 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
       entry("list, ls", "show the sprites there are", () => import("./list.ts")),
       entry("use [name]", "choose the sprite of this directory", () => import("./use.ts")),
       entry("info", "show one sprite in full", () => import("./info.ts")),
+      entry("sleep [name]", "put a sprite to sleep; its memory is kept", () => import("./sleep.ts")),
+      entry("wake [name]", "wake a sprite; any command does so too", () => import("./wake.ts")),
       entry("destroy [name]", "delete a sprite and everything on it", () => import("./destroy.ts")),
       entry("url", "show or change who may open its URL", () => import("./url.ts")),
       entry("config update", "change a sprite's settings", () => import("./config.ts")),
@@ -66,7 +68,13 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
       entry("pool create|list|claim|…", "sprites kept ready to be taken", () => import("./pool.ts")),
     ],
   ],
-  ["Files and ports", [entry("file push|pull|edit", "copy files to and from a sprite", () => import("./file.ts"))]],
+  [
+    "Files and ports",
+    [
+      entry("file push|pull|edit", "copy files to and from a sprite", () => import("./file.ts")),
+      entry("proxy <port>…", "ports of a sprite on this computer", () => import("./proxy.ts")),
+    ],
+  ],
   [
     "Account and tools",
     [
