@@ -76,6 +76,24 @@ describe("exec over a network that cuts", () => {
     expect(await result).toMatchObject({ code: 0, out: "begin\nend\n" });
   }, 60_000);
 
+  test("[CLI-40] restarts of the daemon are lost connections like others", async () => {
+    const script = "for i in $(seq 1 60); do echo $i; echo e$i >&2; sleep 0.1; done; sha256sum; exit 8";
+    const child = home.start(["exec", "-s", "box", "--", "sh", "-c", script]);
+    const input = Buffer.alloc(700_000, "input ");
+    child.stdin?.end(input);
+    const result = collect(child);
+    for (let round = 0; round < 3; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 1_200));
+      proxy.cut(); // a daemon that is killed says nothing to anybody
+      await daemon.restart();
+    }
+    const { code, out, err } = await result;
+    const numbers = Array.from({ length: 60 }, (_, index) => index + 1);
+    expect([code, out]).toEqual([8, `${numbers.join("\n")}\n${sha256(input)}  -\n`]);
+    expect(err.replaceAll(/sprite: [^\n]*\n/g, "")).toBe(numbers.map((number) => `e${number}\n`).join(""));
+    expect(err.match(/connected to box again/g)?.length).toBeGreaterThanOrEqual(3);
+  }, 60_000);
+
   test("[CLI-42] Ctrl-C while the connection is lost leaves and says how to go back; attach gives all", async () => {
     const child = home.start(["exec", "-s", "box", "--", "sh", "-c", "echo one; sleep 2; echo two; exit 4"]);
     const errors: string[] = [];

@@ -67,7 +67,8 @@ export class CuttingProxy implements AsyncDisposable {
         }
         if (left > 0) return;
         this.cuts += 1;
-        to.end();
+        client.removeAllListeners("data");
+        server.removeAllListeners("data");
         client.destroySoon();
         server.destroySoon();
       });
