@@ -64,6 +64,9 @@ export const CATALOGUE: ReadonlyMap<string, readonly CatalogueEntry[]> = new Map
     [
       entry("checkpoint, checkpoints create|list|…", "save points of a sprite", () => import("./checkpoint.ts")),
       entry("restore <id>", "go back to a save point, or --undo", () => import("./restore.ts")),
+      entry("fork [names…]", "make sprites that begin as this one is", () => import("./fork.ts")),
+      entry("export <file>", "write a sprite into one file", () => import("./export.ts")),
+      entry("import <file>", "make a sprite of such a file", () => import("./import.ts")),
       entry("template create|list|…", "prepared sprites to make others from", () => import("./template.ts")),
       entry("pool create|list|claim|…", "sprites kept ready to be taken", () => import("./pool.ts")),
     ],

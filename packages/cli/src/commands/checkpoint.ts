@@ -13,6 +13,7 @@ import { Spinner } from "../output/spinner.ts";
 import { err, out } from "../output/style.ts";
 import { printable } from "../output/text-width.ts";
 import type { CommandContext } from "./catalogue.ts";
+import { checkpointFileCommands } from "./checkpoint-files.ts";
 import { checkpointTable, CURRENT } from "./checkpoint-tree.ts";
 import { JSON_FLAG, newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
@@ -30,6 +31,7 @@ export function build(context: CommandContext) {
   command.addCommand(info(context));
   command.addCommand(remove(context));
   command.addCommand(restoreCommand("restore", context));
+  for (const reading of checkpointFileCommands(context)) command.addCommand(reading);
   return command;
 }
 

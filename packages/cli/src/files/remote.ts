@@ -21,6 +21,8 @@ const ERROR_BYTES_MAX = 64 * 1024;
 export interface Remote {
   address: ApiAddress;
   sprite: string;
+  /** Those of a checkpoint instead; they can only be read. */
+  checkpoint?: string | undefined;
 }
 
 export interface RemoteStat {
@@ -40,7 +42,8 @@ export type Query = Readonly<Record<string, string | number | boolean | undefine
 export function callPath(remote: Remote, name: string, query: Query): string {
   const parameters = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) if (value !== undefined) parameters.set(key, String(value));
-  return `/v1/sprites/${encodeURIComponent(remote.sprite)}/fs/${name}?${parameters.toString()}`;
+  const of = remote.checkpoint === undefined ? "" : `/checkpoints/${encodeURIComponent(remote.checkpoint)}`;
+  return `/v1/sprites/${encodeURIComponent(remote.sprite)}${of}/fs/${name}?${parameters.toString()}`;
 }
 
 /** Undefined when there is nothing at the path. */
@@ -77,12 +80,14 @@ export async function download(remote: Remote, path: string, headers: Record<str
 }
 
 /** Sends `body` and returns the JSON of the answer. */
-export async function upload(remote: Remote, path: string, body: Readable, headers: Record<string, string> = {}): Promise<unknown> {
-  const { response } = await open(
-    remote,
-    { method: "PUT", path, headers: { "content-type": "application/octet-stream", ...headers } },
-    body,
-  );
+export async function upload(
+  remote: Remote,
+  path: string,
+  body: Readable,
+  headers: Record<string, string> = {},
+  method: "PUT" | "POST" = "PUT",
+): Promise<unknown> {
+  const { response } = await open(remote, { method, path, headers: { "content-type": "application/octet-stream", ...headers } }, body);
   return JSON.parse(await text(response)) as unknown;
 }
 

@@ -156,6 +156,18 @@ export const checkpointEndpoints = {
     stream: { contentType: "application/json" },
     errors: [...fileEndpoints.listFiles.errors, "checkpoint_not_found"],
   }),
+  statCheckpointFile: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/checkpoints/{id}/fs/stat",
+    kind: "json",
+    access: "token",
+    tag: "checkpoints",
+    summary: "What a file in a checkpoint is; ours, not part of the official API",
+    query: fileEndpoints.statFile.query,
+    status: 200,
+    response: fileEndpoints.statFile.response,
+    errors: [...fileEndpoints.statFile.errors, "checkpoint_not_found"],
+  }),
   readCheckpointFile: endpoint({
     method: "GET",
     path: "/v1/sprites/{name}/checkpoints/{id}/fs/read",

@@ -7,10 +7,14 @@ import type { ApiContext, HandlerTable } from "../handler.ts";
 import { streamReply } from "../stream-reply.ts";
 import { fileHandlers } from "./files.ts";
 
-type CheckpointFileHandlers = Pick<HandlerTable, "listCheckpointFiles" | "readCheckpointFile" | "readCheckpointTree" | "diffCheckpoints">;
+type CheckpointFileHandlers = Pick<
+  HandlerTable,
+  "listCheckpointFiles" | "statCheckpointFile" | "readCheckpointFile" | "readCheckpointTree" | "diffCheckpoints"
+>;
 
 export const checkpointFileHandlers: CheckpointFileHandlers = {
   listCheckpointFiles: (call) => fileHandlers.listFiles({ ...call, ...inside(call) }),
+  statCheckpointFile: (call) => fileHandlers.statFile({ ...call, ...inside(call) }),
   readCheckpointFile: (call) => fileHandlers.readFile({ ...call, ...inside(call) }),
   readCheckpointTree: (call) => fileHandlers.readTree({ ...call, ...inside(call) }),
 
