@@ -31,6 +31,8 @@ export interface SpriteInfo {
   lastRunningAt: string | undefined;
   /** Why it cannot be used. */
   failure: string | undefined;
+  /** Why what ran in it could not be kept over its sleep. */
+  memoryLost: string | undefined;
   /** The answer as it came. */
   raw: Record<string, unknown>;
 }
@@ -72,6 +74,17 @@ export async function updateSprite(
 
 export async function deleteSprite(address: ApiAddress, name: string): Promise<void> {
   await callApi(address, { method: "DELETE", path: spritePath(name), timeoutMs: SLOW_CALL_TIMEOUT_MS });
+}
+
+/** `cold`: only its disk is kept. */
+export async function sleepSprite(address: ApiAddress, name: string, cold: boolean): Promise<SpriteInfo> {
+  const path = `${spritePath(name)}/sleep`;
+  return readSprite(await callApi(address, { method: "POST", path, body: { cold }, timeoutMs: SLOW_CALL_TIMEOUT_MS }));
+}
+
+/** Resolves when commands can run in it. */
+export async function wakeSprite(address: ApiAddress, name: string): Promise<SpriteInfo> {
+  return readSprite(await callApi(address, { method: "POST", path: `${spritePath(name)}/wake`, timeoutMs: SLOW_CALL_TIMEOUT_MS }));
 }
 
 /** All sprites whose name begins with `prefix`, page by page. */
@@ -147,6 +160,7 @@ export function readSprite(value: unknown): SpriteInfo {
     createdAt: text(raw["created_at"]),
     lastRunningAt: text(raw["last_running_at"]),
     failure: text(raw["failure"]),
+    memoryLost: text(raw["memory_lost"]),
     raw,
   };
 }

@@ -34,6 +34,7 @@ function infoLines(sprite: SpriteInfo, nowMs: number): string[] {
     ["name", sprite.name],
     ["status", sprite.status ?? ""],
     ["failure", sprite.failure ?? ""],
+    ["memory lost", sprite.memoryLost ?? ""],
     ["organization", sprite.organization ?? ""],
     ["url", sprite.url ?? ""],
     ["url access", urlAccess(sprite)],

@@ -7,7 +7,7 @@
  * and not used yet; nothing else is remembered, so nothing can leak.
  */
 import { readFileSync } from "node:fs";
-import { type Logger, sleep } from "@sprited/base";
+import { ignore, type Logger, sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 
 /** Host memory a VMM uses beside its guest's RAM, MiB. */
@@ -65,12 +65,13 @@ export class Admission {
    * `machinesMib` or was given up. Throws `host_memory_full`.
    */
   async acquire(mib: number, options: { signal: AbortSignal }): Promise<Disposable> {
-    const turn = this.#queue.then(() => this.#wait(mib, options.signal));
-    this.#queue = turn.catch(() => {});
+    const deadline = performance.now() + this.#options.settings.waitMs;
+    const turn = this.#queue.then(() => this.#wait(mib, { signal: options.signal, deadline }));
+    this.#queue = turn.catch(ignore("told to who asked"));
     return await turn;
   }
 
-  async #wait(mib: number, signal: AbortSignal): Promise<Disposable> {
+  async #wait(mib: number, { signal, deadline }: { signal: AbortSignal; deadline: number }): Promise<Disposable> {
     const { settings, makeRoom, logger } = this.#options;
     if (mib + OVERHEAD_MIB > settings.runningMemoryMib) {
       throw new ApiError(
@@ -78,7 +79,6 @@ export class Admission {
         `the sprite has ${mib} MiB, more than all sprites may have together: ${settings.runningMemoryMib} MiB`,
       );
     }
-    const deadline = performance.now() + settings.waitMs;
     for (;;) {
       signal.throwIfAborted();
       const short = this.#shortage(mib);
