@@ -209,11 +209,11 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     checkpointFiles,
     templates,
     pools,
-    proxies: new Proxies({ exec }),
+    proxies: new Proxies({ exec, sprites }),
     ports: new PortWatches({ sprites, logger }),
     organizations,
     quotas,
-    garbage: new GarbageCollection({ layout, references, nowMs: Date.now }),
+    garbage: new GarbageCollection({ layout, references }),
     snapshots,
     async recover() {
       const lives = new Map<string, GuestLife>();
@@ -222,13 +222,14 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
       // A client that comes back at once finds its session.
       await exec.recover(lives, new Set(sprites.ids()));
       await jobs.recover();
+      const named = await references();
       await reclaim({
         driver,
         layout,
         incarnations: new Set(sprites.incarnations()),
-        spriteIds: new Set(sprites.ids()),
-        bootSnapshots: await snapshots.usable(),
-        systems: new Set([parts.system.digest, ...sprites.systems(), ...(await checkpoints.systems()), ...(await templates.systems())]),
+        spriteIds: named.sprites,
+        bootSnapshots: named.bootSnapshots,
+        systems: named.systems,
         logger,
       });
       await slots?.settle();

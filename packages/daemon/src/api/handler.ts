@@ -22,7 +22,7 @@ export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "del
 export type JobCalls = Pick<Jobs, "start" | "get" | "list" | "wait" | "signal" | "readLog" | "delete">;
 
 /** TCP connections into sprites. */
-export type ProxyCalls = Pick<Proxies, "connect" | "resume">;
+export type ProxyCalls = Pick<Proxies, "connect" | "resume" | "forget">;
 /** The ports that sprites listen on. */
 export type PortCalls = Pick<PortWatches, "watch">;
 

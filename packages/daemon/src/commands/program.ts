@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Command, Option } from "@commander-js/extra-typings";
 import { homeLayout } from "@sprited/disk";
+import type { ApiClient } from "@sprited/protocol/client";
 import { configFields, type LoadedConfig, loadConfig, printSettings, settingsJson } from "../config/index.ts";
 import { lockHome } from "../lock.ts";
 import { openLogger } from "../logger.ts";
@@ -20,8 +21,10 @@ import { openAdminClient } from "./api.ts";
 import type { DaemonPort } from "./daemon-port.ts";
 import { doctor } from "./doctor/index.ts";
 import { elevate } from "./elevate.ts";
+import { collectGarbage } from "./gc.ts";
 import { buildImage, listImages } from "./image.ts";
 import { type Lifetime, openLifetime } from "./lifetime.ts";
+import { changeQuota } from "./quota.ts";
 import { serve } from "./serve.ts";
 import { start } from "./start.ts";
 import { openScreen } from "./terminal.ts";
@@ -51,6 +54,7 @@ export function makeProgram(ports: ProgramPorts): Command {
   addSettings(program, ports);
   addImages(program, ports);
   addTokens(program, ports);
+  addHousekeeping(program, ports);
   return program;
 }
 
@@ -161,12 +165,37 @@ function addImages(program: Command, ports: ProgramPorts): void {
     });
 }
 
+function addHousekeeping(program: Command, ports: ProgramPorts): void {
+  program
+    .command("gc")
+    .description("remove files that nothing refers to")
+    .option("--dry-run", "only name them, each with its reason")
+    .action(async (options) => {
+      ports.out(`${await collectGarbage(await adminClient(ports), { dryRun: options.dryRun === true })}\n`);
+      ports.finish(0);
+    });
+  program
+    .command("quota")
+    .description("show or change what an organization may have at most")
+    .option("-o, --organization <slug>", "the organization (default: that of the admin token)")
+    .option("--sprites <count>", "sprites; none: no limit")
+    .option("--running <count>", "sprites that run at the same time")
+    .option("--disk-gb <gb>", "host disk of sprites, checkpoints and templates")
+    .option("--checkpoints <count>", "checkpoints of all sprites")
+    .action(async (options) => {
+      ports.out(`${await changeQuota(await adminClient(ports), options)}\n`);
+      ports.finish(0);
+    });
+}
+
+async function adminClient(ports: ProgramPorts): Promise<ApiClient> {
+  const { config } = load(ports);
+  return await openAdminClient(config, homeLayout(config.home));
+}
+
 function addTokens(program: Command, ports: ProgramPorts): void {
   const token = program.command("token").description("tokens, through the running daemon");
-  const client = async () => {
-    const { config } = load(ports);
-    return openAdminClient(config, homeLayout(config.home));
-  };
+  const client = async () => await adminClient(ports);
   token
     .command("create")
     .description("issue a token and print it; it is shown once")

@@ -49,7 +49,8 @@ export async function revokeToken(client: ApiClient, options: TokenTarget & { id
   await askDaemon(client, async () => client.call("revokeToken", { params: { slug, token_id: options.id } }));
 }
 
-async function organizationOf(client: ApiClient, options: TokenTarget): Promise<string> {
+/** Slug of the organization that is named, or of the admin token. */
+export async function organizationOf(client: ApiClient, options: TokenTarget): Promise<string> {
   if (options.organization !== undefined) return options.organization;
   const { organization } = await askDaemon(client, async () => client.call("currentOrganization", {}));
   return organization.slug;

@@ -196,6 +196,11 @@ export class Templates implements TemplatesFeature {
     return [...new Set(metas.flatMap((meta) => meta?.memory?.record.system ?? []))];
   }
 
+  /** Ids of all versions: what the disk sweep must keep. */
+  ids(): string[] {
+    return this.#versions.map(({ id }) => id);
+  }
+
   /** Ids of all versions of an organization: where their files lie. */
   idsOf(organizationId: string): string[] {
     return this.#versions.filter((one) => one.organizationId === organizationId).map(({ id }) => id);
