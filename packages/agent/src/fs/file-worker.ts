@@ -6,16 +6,16 @@
  */
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import type { FileFailure } from "@sprited/protocol/guest";
-import { errnoOf, FileFault, type Ground, type Input, type Work } from "./work/call.ts";
-import { become, type Caller } from "./work/caller.ts";
-import { chmod, chown, copy, remove, rename } from "./work/change.ts";
-import { list, read, stat } from "./work/read.ts";
-import type { FromWorker, ToWorker } from "./work/messages.ts";
-import { readTree, writeTree } from "./work/tree.ts";
-import { Uploads } from "./work/uploads.ts";
-import { addWatches } from "./work/watch.ts";
-import { write } from "./work/write.ts";
-import { record } from "./work/call.ts";
+import { errnoOf, FileFault, type Ground, type Input, type Work } from "./calls/call.ts";
+import { become, type Caller } from "./calls/caller.ts";
+import { chmod, chown, copy, remove, rename } from "./calls/change.ts";
+import { list, read, stat } from "./calls/read.ts";
+import type { FromWorker, ToWorker } from "./calls/messages.ts";
+import { readTree, writeTree } from "./calls/tree.ts";
+import { Uploads } from "./calls/uploads.ts";
+import { addWatches } from "./calls/watch.ts";
+import { write } from "./calls/write.ts";
+import { record } from "./calls/call.ts";
 
 /** How long a call works before others get their turn, ms. */
 const TURN_MS = 8;

@@ -8,7 +8,7 @@ import type { FileFailure, FileRecord, FileRequest, TreeEntry } from "@sprited/p
 import { RefusedError } from "../session/registry.ts";
 import type { User } from "../spawn/user.ts";
 import type { FileRoot, Root } from "./root.ts";
-import type { FromWorker, ToWorker, Watched } from "./work/messages.ts";
+import type { FromWorker, ToWorker, Watched } from "./calls/messages.ts";
 
 const WORKERS_MAX = 4;
 /** A worker inside one step for longer than this gets no more calls, s. */

@@ -100,7 +100,6 @@ export class LinkServer {
     const link = http2.performServerHandshake(carrier, {
       settings: {
         initialWindowSize: LINK_WINDOWS.streamBytes,
-        maxFrameSize: LINK_WINDOWS.frameBytes,
         maxConcurrentStreams: GUEST_LIMITS.sessionsMax + 64,
         enablePush: false,
         maxHeaderListSize: 8192,

@@ -15,8 +15,8 @@ const SKIPPED_SHOWN = 10;
 
 export function build(context: CommandContext) {
   const command = newCommand("sprite file", "Copy files to and from a sprite. Paths in the sprite are absolute, or relative to its home.", [
-    ["sprite file push notes.txt /tmp/notes.txt", "one file; / at the end: into a directory"],
-    ["sprite file push -r ./app app", "the content of app becomes that of ~/app"],
+    ["sprite file push notes.txt /tmp/", "one file into a directory"],
+    ["sprite file push -r ./app app", "the content of a directory"],
     ["sprite file pull -r app/dist ./dist", "and back"],
     ["sprite file edit .bashrc", "in your own editor"],
   ]);

@@ -7,7 +7,7 @@ const DRAW_MS = 100;
 /** Transfers shorter than this show nothing, ms. */
 const QUIET_MS = 300;
 const BAR_COLUMNS = 20;
-const NAME_COLUMNS = 28;
+const NAME_COLUMNS = 20;
 /** Time over which the rate is taken, ms. */
 const RATE_WINDOW_MS = 3_000;
 

@@ -7,7 +7,7 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import http2 from "node:http2";
-import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import { DeadlineError, ignore, sleep, withDeadline } from "@sprited/base";
 import {
@@ -30,6 +30,7 @@ import {
   thawReply,
 } from "@sprited/protocol/guest";
 import { z } from "zod";
+import { BodyError, readJson, responseStatus, StreamLostError } from "./answer.ts";
 import { openCarrier } from "./dial.ts";
 import { GuestError, type GuestFault } from "./errors.ts";
 import { beginFileCall, type GuestFileCall } from "./file-call.ts";
@@ -126,7 +127,6 @@ class Http2Link implements GuestLink {
       settings: {
         enablePush: false,
         initialWindowSize: LINK_WINDOWS.streamBytes,
-        maxFrameSize: LINK_WINDOWS.frameBytes,
         maxHeaderListSize: 8192,
         maxConcurrentStreams: 0,
       },
@@ -359,49 +359,6 @@ class Http2Link implements GuestLink {
   #fail(failure: Error): void {
     this.#failure ??= failure;
     this.#session.destroy();
-  }
-}
-
-/** The stream went away before the answer was whole. */
-class StreamLostError extends Error {
-  override readonly name = "StreamLostError";
-}
-
-/** A body that is too long or no JSON. */
-class BodyError extends Error {
-  override readonly name = "BodyError";
-}
-
-async function responseStatus(stream: ClientHttp2Stream, signal: AbortSignal): Promise<number> {
-  return await new Promise((resolve, reject) => {
-    const lost = (): void => reject(new StreamLostError("no response"));
-    stream.once("response", (headers: IncomingHttpHeaders) => {
-      stream.off("close", lost);
-      resolve(Number(headers[":status"]));
-    });
-    stream.once("close", lost);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
-}
-
-async function readJson(stream: ClientHttp2Stream, bytesMax: number): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > bytesMax) throw new BodyError(`more than ${bytesMax} bytes`);
-      chunks.push(chunk);
-    }
-  } catch (cause) {
-    if (cause instanceof BodyError) throw cause;
-    throw new StreamLostError("the answer was cut", { cause });
-  }
-  if (!stream.readableEnded || stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR) throw new StreamLostError("the answer was cut");
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)));
-  } catch (cause) {
-    throw new BodyError("no JSON", { cause });
   }
 }
 

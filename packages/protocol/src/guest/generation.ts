@@ -46,6 +46,4 @@ export const GUEST_LIMITS = {
 export const LINK_WINDOWS = {
   streamBytes: 4 * 1024 * 1024,
   linkBytes: 16 * 1024 * 1024,
-  /** Largest HTTP/2 frame that both ends take: each one costs the guest's interpreter. */
-  frameBytes: 256 * 1024,
 } as const;
