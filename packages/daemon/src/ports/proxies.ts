@@ -2,6 +2,7 @@
  * TCP connections into sprites (PROXY-1..8): sessions of a kind of their own, found again by their
  * id when their client lost its WebSocket.
  */
+import { after } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { ConnectFailure } from "@sprited/protocol/guest";
 import type { Exec, ExecSession } from "../exec/index.ts";
@@ -9,6 +10,8 @@ import { connectFailureOf, GuestError } from "../guest/index.ts";
 
 /** How long a connection waits for a client that may come back, ms (PROXY-6). */
 const KEPT_MS = 60 * 60_000;
+/** How long an ended connection waits for its client to fetch its last bytes, ms (PROXY-6). */
+const ENDED_KEPT_MS = 10 * 60_000;
 /** How long what a client sent last may take to reach the peer after the client has gone, ms (PROXY-4). */
 const FLUSH_MS = 10_000;
 
@@ -35,15 +38,19 @@ export interface ProxyRequestOptions {
 
 export class Proxies {
   readonly #exec: Exec;
+  readonly #sprites: { idOf(organizationId: string, spriteName: string): string };
+  /** Resumable connections by id, also for a while after their end. */
+  readonly #resumable = new Map<string, ExecSession>();
 
-  constructor(options: { exec: Exec }) {
+  constructor(options: { exec: Exec; sprites: { idOf(organizationId: string, spriteName: string): string } }) {
     this.#exec = options.exec;
+    this.#sprites = options.sprites;
   }
 
   /** Connects from inside the sprite. Throws `ApiError`; `target_unreachable` says why in its message. */
   async connect(organizationId: string, spriteName: string, target: ProxyTarget, options: ProxyRequestOptions): Promise<ExecSession> {
     try {
-      return await this.#exec.start(
+      const session = await this.#exec.start(
         organizationId,
         spriteName,
         {
@@ -53,6 +60,8 @@ export class Proxies {
         },
         options.signal ? { signal: options.signal } : {},
       );
+      if (options.resumable) this.#keep(session);
+      return session;
     } catch (error) {
       const refused = guestErrorIn(error);
       if (refused?.code !== "guest_unreachable") throw error;
@@ -62,9 +71,24 @@ export class Proxies {
 
   /** A connection whose client comes back. Throws `ApiError` `session_not_found`. */
   resume(organizationId: string, spriteName: string, sessionId: string): ExecSession {
-    const session = this.#exec.find(organizationId, spriteName, sessionId);
-    if (session?.owner === "proxy") return session;
-    throw new ApiError("session_not_found", "the connection is not known any more");
+    const spriteId = this.#sprites.idOf(organizationId, spriteName);
+    const session = this.#exec.find(organizationId, spriteName, sessionId) ?? this.#resumable.get(sessionId);
+    if (session?.owner !== "proxy" || session.spriteId !== spriteId) {
+      throw new ApiError("session_not_found", "the connection is not known any more");
+    }
+    this.#keep(session);
+    return session;
+  }
+
+  /** The client has all of an ended connection. */
+  forget(session: ExecSession): void {
+    if (session.end) this.#resumable.delete(session.id);
+  }
+
+  #keep(session: ExecSession): void {
+    if (this.#resumable.has(session.id)) return;
+    this.#resumable.set(session.id, session);
+    void session.ended.then(() => after(ENDED_KEPT_MS, () => this.#resumable.delete(session.id)));
   }
 }
 

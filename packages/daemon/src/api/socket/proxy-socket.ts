@@ -158,6 +158,9 @@ class ProxySocket {
       stopAcks();
       probing?.[Symbol.dispose]();
       attachment.close();
+      this.#options.socket.once("close", (code: number) => {
+        if (code === CloseCode.normal) this.#options.context.features.proxies.forget(session);
+      });
     }
   }
 
