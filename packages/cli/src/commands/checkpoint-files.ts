@@ -20,7 +20,7 @@ import { loadVerifiedTarget } from "./server.ts";
 const LOOK_TIMEOUT_MS = 180_000;
 
 export function checkpointFileCommands(context: CommandContext) {
-  return [ls(context), cat(context), pull(context), diff(context)];
+  return [cat(context), pull(context), diff(context)];
 }
 
 interface FileRow {
@@ -31,28 +31,20 @@ interface FileRow {
   modTime: string;
 }
 
-function ls(context: CommandContext) {
-  return newCommand("ls", "List files in a checkpoint.", [["sprite checkpoint ls v0 /etc", "a directory; the home when left out"]])
-    .argument("<id>", "the checkpoint")
-    .argument("[path]", "absolute, or relative to the home", ".")
-    .option(JSON_FLAG, "print JSON")
-    .option(ORG_FLAG, ORG_HELP)
-    .option(SPRITE_FLAG, SPRITE_HELP)
-    .action(async (id, path, options) => {
-      const target = await loadVerifiedTarget({ ...context.flags, ...options });
-      using spinner = new Spinner();
-      spinner.show(`looking into ${id}`);
-      const call = { method: "GET" as const, path: callPath(remoteOf(target, id), "list", { path }), timeoutMs: LOOK_TIMEOUT_MS };
-      const answer = await found(target, callApi(target.server, call));
-      spinner.stop();
-      if (options.json) process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
-      else
-        process.stdout.write(
-          fileTable(rowsOf(answer))
-            .map((line) => `${line}\n`)
-            .join(""),
-        );
-    });
+/** Lists a directory of a checkpoint. */
+export async function showFiles(target: Target, options: { id: string; path: string; json: boolean }): Promise<void> {
+  using spinner = new Spinner();
+  spinner.show(`looking into ${options.id}`);
+  const path = callPath(remoteOf(target, options.id), "list", { path: options.path });
+  const answer = await found(target, callApi(target.server, { method: "GET", path, timeoutMs: LOOK_TIMEOUT_MS }));
+  spinner.stop();
+  if (options.json) process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
+  else
+    process.stdout.write(
+      fileTable(rowsOf(answer))
+        .map((line) => `${line}\n`)
+        .join(""),
+    );
 }
 
 function cat(context: CommandContext) {

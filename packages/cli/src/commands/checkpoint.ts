@@ -12,13 +12,16 @@ import { bytes } from "../output/bytes.ts";
 import { Spinner } from "../output/spinner.ts";
 import { err, out } from "../output/style.ts";
 import { printable } from "../output/text-width.ts";
+import type { Target } from "../settings/load.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { checkpointFileCommands } from "./checkpoint-files.ts";
+import { checkpointFileCommands, showFiles } from "./checkpoint-files.ts";
 import { checkpointTable, CURRENT } from "./checkpoint-tree.ts";
 import { JSON_FLAG, newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
 import { restoreCommand } from "./restore.ts";
 import { loadVerifiedTarget } from "./server.ts";
+
+const HISTORY_HELP = "only this one and what came from it";
 
 export function build(context: CommandContext) {
   const command = newCommand("sprite checkpoint", "Save points of a sprite: made while it runs, gone back to at any time.", [
@@ -28,6 +31,7 @@ export function build(context: CommandContext) {
   ]);
   command.addCommand(create(context));
   command.addCommand(list(context));
+  command.addCommand(ls(context));
   command.addCommand(info(context));
   command.addCommand(remove(context));
   command.addCommand(restoreCommand("restore", context));
@@ -73,32 +77,52 @@ function create(context: CommandContext) {
 function list(context: CommandContext) {
   return newCommand("list", "Draw the tree of save points: what came from what.", [
     ["sprite checkpoint list", "all of them"],
-    ["sprite checkpoint ls --history v2", "only v2 and what came from it"],
+    ["sprite checkpoint list --history v2", "only v2 and what came from it"],
   ])
-    .alias("ls")
-    .option("--history <id>", "only this one and what came from it")
+    .option("--history <id>", HISTORY_HELP)
     .option("--no-auto", "leave automatic ones out")
     .option("--include-auto", "automatic ones too; so by default")
     .option(JSON_FLAG, "print JSON")
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
-    .action(async (options) => {
+    .action(async (options) => showTree(await loadVerifiedTarget({ ...context.flags, ...options }), options));
+}
+
+/** Without an id the same as `list`; with one, the files in that checkpoint. */
+function ls(context: CommandContext) {
+  return newCommand("ls", "List save points; with an id, the files in one.", [
+    ["sprite checkpoint ls", "the tree of save points"],
+    ["sprite checkpoint ls v0 /etc", "a directory; the home when left out"],
+  ])
+    .argument("[id]", "the checkpoint")
+    .argument("[path]", "absolute, or relative to the home", ".")
+    .option("--history <id>", HISTORY_HELP)
+    .option("--no-auto", "leave automatic ones out")
+    .option("--include-auto", "automatic ones too; so by default")
+    .option(JSON_FLAG, "print JSON")
+    .option(ORG_FLAG, ORG_HELP)
+    .option(SPRITE_FLAG, SPRITE_HELP)
+    .action(async (id, path, options) => {
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
-      const checkpoints = await found(target, listCheckpoints(target, { history: options.history, includeAuto: options.auto }));
-      if (options.json) {
-        process.stdout.write(
-          `${JSON.stringify(
-            checkpoints.map(({ raw }) => raw),
-            undefined,
-            2,
-          )}\n`,
-        );
-      } else if (checkpoints.some(({ id }) => id !== CURRENT))
-        process.stdout.write(
-          `${checkpointTable(checkpoints, Date.now(), process.stdout.isTTY ? process.stdout.columns : undefined).join("\n")}\n`,
-        );
-      else process.stderr.write(`${err("dim", "There are no checkpoints yet; `sprite checkpoint create` makes one.")}\n`);
+      if (id === undefined) await showTree(target, options);
+      else await showFiles(target, { id, path, json: options.json === true });
     });
+}
+
+async function showTree(target: Target, options: { history?: string | undefined; auto: boolean; json?: true | undefined }): Promise<void> {
+  const checkpoints = await found(target, listCheckpoints(target, { history: options.history, includeAuto: options.auto }));
+  if (options.json) {
+    process.stdout.write(
+      `${JSON.stringify(
+        checkpoints.map(({ raw }) => raw),
+        undefined,
+        2,
+      )}\n`,
+    );
+  } else if (checkpoints.some(({ id }) => id !== CURRENT)) {
+    const width = process.stdout.isTTY ? process.stdout.columns : undefined;
+    process.stdout.write(`${checkpointTable(checkpoints, Date.now(), width).join("\n")}\n`);
+  } else process.stderr.write(`${err("dim", "There are no checkpoints yet; `sprite checkpoint create` makes one.")}\n`);
 }
 
 function info(context: CommandContext) {
