@@ -4,7 +4,7 @@ import fs from "node:fs";
 import http from "node:http";
 import os from "node:os";
 import path from "node:path";
-import { run, waitFor } from "@sprited/base";
+import { run, sleep, waitFor } from "@sprited/base";
 import { extract, pack } from "tar-stream";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { openSimulated, type SimulatedTarget } from "../kit/simulated.ts";
@@ -156,6 +156,32 @@ describe("writing", () => {
       await run("umount", [top]);
     }
   });
+});
+
+test.runIf(process.getuid?.() === 0)("[FS-21] a file system that hangs holds up the call on it and no other", async () => {
+  const image = `${top}/image`;
+  fs.writeFileSync(image, "");
+  fs.truncateSync(image, 32 * 1024 * 1024);
+  fs.mkdirSync(`${top}/m`);
+  await run("mkfs.ext4", ["-q", image]);
+  await run("mount", ["-o", "loop", image, `${top}/m`]);
+  try {
+    await run("fsfreeze", ["--freeze", `${top}/m`]);
+    let hung: Promise<Response>;
+    try {
+      hung = put("write", { path: `${top}/m/f` }, "late");
+      await sleep(2_000);
+      expect((await put("write", { path: `${top}/f` }, "in time")).status).toBe(200);
+      expect(fs.readFileSync(`${top}/f`, "utf8")).toBe("in time");
+      expect((await sdkOf(target).sprite("files").execFile("echo", ["alive"])).stdout).toBe("alive\n");
+    } finally {
+      await run("fsfreeze", ["--unfreeze", `${top}/m`]);
+    }
+    expect((await hung).status).toBe(200);
+    expect(fs.readFileSync(`${top}/m/f`, "utf8")).toBe("late");
+  } finally {
+    await run("umount", [`${top}/m`]);
+  }
 });
 
 describe("trees", () => {

@@ -67,7 +67,7 @@ describe.skipIf(vmSkipReason() !== undefined)("files of real sprites", () => {
     await shell("sudo umount /mnt/m");
   });
 
-  test("[FS-21] a file system that hangs holds up nothing else", async () => {
+  test("[FS-21] a pipe that nobody writes holds up nothing", async () => {
     const files = sdkOf(daemon).sprite(name).filesystem("/tmp");
     await shell("mkfifo pipe");
     expect(await codeOf(files.readFile("/home/sprite/pipe"))).toBe("EINVAL");

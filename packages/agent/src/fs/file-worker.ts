@@ -25,7 +25,7 @@ const RECORD_BYTES = 16 * 1024;
 
 const uploads = new Uploads();
 const calls = new Map<number, Call>();
-/** Since when this thread is inside a step, ms of the monotonic clock rounded up; 0 between steps. Read by the other thread. */
+/** Since when this thread is inside a step, the low 31 bits of the time in ms; 0 between steps. Read by the other thread. */
 const busySince = new Int32Array(workerData as SharedArrayBuffer);
 
 class Call {
@@ -119,7 +119,7 @@ class Call {
 }
 
 function asCaller<T>(caller: Caller, work: () => T): T {
-  Atomics.store(busySince, 0, Math.max(1, Math.ceil(Date.now() / 1000) | 0));
+  Atomics.store(busySince, 0, (Date.now() & 0x7fffffff) | 1);
   try {
     become(caller);
     return work();

@@ -11,8 +11,8 @@ import type { FileRoot, Root } from "./root.ts";
 import type { FromWorker, ToWorker, Watched } from "./calls/messages.ts";
 
 const WORKERS_MAX = 4;
-/** A worker inside one step for longer than this gets no more calls, s. */
-const STUCK_SECONDS = 3;
+/** A worker inside one step for longer than this gets no more calls, ms. */
+const STUCK_MS = 1_000;
 /** How long an ended environment's calls may take to let go, ms. */
 const CLEAR_TIMEOUT_MS = 2_000;
 /** Calls at once. */
@@ -224,7 +224,7 @@ export class FileWorkers {
 
 function isStuck({ busySince }: Handle): boolean {
   const since = Atomics.load(busySince, 0);
-  return since !== 0 && Math.abs((Math.ceil(Date.now() / 1000) | 0) - since) > STUCK_SECONDS;
+  return since !== 0 && ((Date.now() - since) & 0x7fffffff) > STUCK_MS;
 }
 
 function callerOf(user: User, asRoot: boolean): { uid: number; gid: number; groups: readonly number[] } {
