@@ -5,7 +5,7 @@ import type { OnProgress } from "@sprited/disk";
 import { startApiServer } from "./api/index.ts";
 import type { RunningDaemon } from "./commands/index.ts";
 import type { Config } from "./config/index.ts";
-import { composeFeatures, type FeatureSettings } from "./features.ts";
+import { composeFeatures, type FeatureSettings } from "./compose/index.ts";
 import { openHost } from "./host-parts.ts";
 import { PRODUCT_PACKAGE } from "./setup/index.ts";
 

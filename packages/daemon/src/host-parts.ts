@@ -30,7 +30,7 @@ import {
   type VmSpec,
 } from "@sprited/vmm";
 import type { Config } from "./config/index.ts";
-import type { HostParts } from "./features.ts";
+import type { HostParts } from "./compose/index.ts";
 import { awaitIdle } from "./guest/index.ts";
 import { vmSpec } from "./machine/index.ts";
 import { IMAGE_DEFINITIONS, networkOptions } from "./setup/index.ts";

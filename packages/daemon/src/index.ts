@@ -1,5 +1,5 @@
 /** The door for tests and benchmarks: the daemon's parts without its command line. */
 export { type ApiServer, startApiServer } from "./api/index.ts";
-export { composeFeatures, type Features, type FeatureSettings, type HostParts } from "./features.ts";
+export { composeFeatures, type Features, type FeatureSettings, type HostParts } from "./compose/index.ts";
 export { awaitIdle, bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "./guest/index.ts";
 export { vmSpec } from "./machine/vm-spec.ts";

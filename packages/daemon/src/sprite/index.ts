@@ -3,7 +3,7 @@ export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export { type GuestLife, type LifeEnd } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";
-export type { SpriteDefaults, SpriteLimits } from "./limits.ts";
+export type { SpriteDefaults, SpriteLimits, SpriteQuotas } from "./limits.ts";
 export { type RestSettings } from "./rest.ts";
 export { type RegistryOptions, SpriteRegistry } from "./registry.ts";
 export type {

@@ -2,13 +2,13 @@
 import path from "node:path";
 import type { Logger } from "@sprited/base";
 import { checkGuestDisk, type DiskVerdict, type HomeLayout, type DiskPool } from "@sprited/disk";
-import { Archives } from "./archive/index.ts";
-import { CheckpointFiles, CheckpointReaders, Checkpoints, spriteStates, trialResume, Verifier } from "./checkpoint/index.ts";
-import { Files } from "./files/index.ts";
-import { Forks } from "./fork/index.ts";
-import type { Machines } from "./machine/index.ts";
-import type { SpriteRegistry } from "./sprite/index.ts";
-import { checkpointRecords, type Database } from "./store/index.ts";
+import { Archives } from "../archive/index.ts";
+import { CheckpointFiles, CheckpointReaders, Checkpoints, spriteStates, trialResume, Verifier } from "../checkpoint/index.ts";
+import { Files } from "../files/index.ts";
+import { Forks } from "../fork/index.ts";
+import type { Machines } from "../machine/index.ts";
+import type { SpriteRegistry } from "../sprite/index.ts";
+import { checkpointRecords, type Database } from "../store/index.ts";
 
 export interface CheckpointSettings {
   /** Automatic checkpoints kept of each sprite. */

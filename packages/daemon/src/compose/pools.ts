@@ -1,12 +1,12 @@
 /** Templates and pools, put together: each asks the other who uses what and what changed. */
 import type { Logger } from "@sprited/base";
 import type { DiskPool, HomeLayout } from "@sprited/disk";
-import { CheckpointFiles, type Checkpoints } from "./checkpoint/index.ts";
-import type { Exec } from "./exec/index.ts";
-import { type PoolConfig, Pools, poolSprites } from "./pool/index.ts";
-import type { SpriteRegistry } from "./sprite/index.ts";
-import { type Database, poolRecords, templateRecords } from "./store/index.ts";
-import { Templates, type TemplateVersion } from "./template/index.ts";
+import { CheckpointFiles, type Checkpoints } from "../checkpoint/index.ts";
+import type { Exec } from "../exec/index.ts";
+import { type PoolConfig, Pools, poolSprites } from "../pool/index.ts";
+import type { SpriteRegistry } from "../sprite/index.ts";
+import { type Database, poolRecords, templateRecords } from "../store/index.ts";
+import { Templates, type TemplateVersion } from "../template/index.ts";
 
 export interface PoolParts {
   layout: HomeLayout;

@@ -1,0 +1,2 @@
+export { composeFeatures, type Features } from "./features.ts";
+export type { FeatureSettings, HostParts } from "./parts.ts";
