@@ -18,6 +18,10 @@ import { memoryPaths, memorySnapshot, type MemoryRecord } from "./memory.ts";
 import { bootstrapOf, carrierOf, RunningMachine } from "./running.ts";
 import { vmSpec } from "./vm-spec.ts";
 
+const MIB = 1024 * 1024;
+/** Unit of `stat.blocks`. */
+const BLOCK_BYTES = 512;
+
 export interface MachinesOptions {
   driver: VmmDriver;
   /** Undefined where the host has no taps: the link goes over a serial port and guests have no network. */
@@ -75,6 +79,7 @@ async function startMachine(
   const source = memory ? await savedSource(options, spec, memory) : await bootSource(options, spec, { signal, slot });
   if (slot) await giveDisk(spec.diskPath, slot);
   return await withDeadline("starting the VM", { timeoutMs: options.startTimeoutMs, signal }, async (deadline) => {
+    scope.defer("VM directory", () => fs.rm(record.directory, { recursive: true, force: true }));
     await writeGuestFacts(record.directory, source.facts);
     const process = await options.driver.start(
       vmSpec({
@@ -128,6 +133,9 @@ async function bootSource(
 async function savedSource(options: MachinesOptions, spec: MachineSpec, memory: MemoryRecord): Promise<MemorySource> {
   const system = await options.findSystem(memory.system);
   if (!system) throw new VmmError("vmm_snapshot_unusable", "the system image of the saved memory is gone");
+  // What runs fills its RAM file's holes; a page that finds no room on the disk would end the VM.
+  const { blocks } = await fs.stat(memoryPaths(spec.memoryDirectory).ram);
+  await options.pool.requireSpace(Math.max(0, spec.shape.memoryMib * MIB - blocks * BLOCK_BYTES), "the sprite's memory");
   return {
     memory: { kind: "snapshot", snapshot: memorySnapshot(spec.memoryDirectory, memory), mapping: "shared", once: true },
     system,

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { assert, ignore, type Logger, type Scope, withDeadline } from "@sprited/base";
-import { syncDirectory, syncFile } from "@sprited/disk";
+import { type DiskPool, syncDirectory, syncFile } from "@sprited/disk";
 import { type Bootstrap, BOOT_PORT, GUEST_GENERATION, LINK_PORT } from "@sprited/protocol/guest";
 import { type NetworkSlot, type VmExit, VmmError, type VmProcess } from "@sprited/vmm";
 import { bootstrapGuest, type GuestCarrier, type GuestLink, openLink } from "../guest/index.ts";
@@ -15,12 +15,25 @@ import type { Machine, MachineRecord, MachineSpec } from "./machine.ts";
 import { memoryPaths, type MemoryRecord } from "./memory.ts";
 import { ROOT_DISK_SERIAL } from "./vm-spec.ts";
 
+const PAGE_BYTES = 4096;
+
 export interface RunningOptions {
   /** From "resume" to the agent's answer, ms. */
   startTimeoutMs: number;
   /** One dial of the link, ms. */
   linkTimeoutMs: number;
+  pool: Pick<DiskPool, "requireSpace">;
   logger: Logger;
+}
+
+/** What a save would write to the disk at most, bytes: nothing much when the RAM is in its file already. */
+async function unsavedBytes(vm: VmProcess): Promise<number> {
+  const { memory, shape } = vm.spec;
+  if (memory.kind !== "snapshot" || memory.mapping !== "private") return 0;
+  const statm = await fs.readFile(`/proc/${vm.pid}/statm`, "utf8").catch(ignore("not a process of this host"));
+  const residentPages = Number(statm?.split(" ")[1]);
+  const ramBytes = shape.memoryMib * 1024 * 1024;
+  return Number.isFinite(residentPages) ? Math.min(ramBytes, residentPages * PAGE_BYTES) : 0;
 }
 
 export function carrierOf(process: VmProcess, slot: NetworkSlot | undefined): GuestCarrier {
@@ -113,8 +126,11 @@ export class RunningMachine implements Machine {
     const { process, facts, slot } = this.#parts;
     if (!facts) throw new VmmError("vmm_not_shared", "nothing tells what system the VM runs; its memory cannot be kept");
     const { directory, ram, state } = memoryPaths(spec.memoryDirectory);
+    await this.#options.pool.requireSpace(await unsavedBytes(process), "the sprite's memory");
     const snapshot = await process.saveState(state);
     assert(snapshot.ramPath === ram, "a sprite's memory lies in its own directory");
+    // Its present user is another VM's after this one; who has it open keeps it.
+    if (slot) await fs.chown(ram, 0, 0);
     await Promise.all([ram, state].map(syncFile));
     await syncDirectory(directory);
     await syncDirectory(path.dirname(directory));

@@ -12,7 +12,7 @@ import path from "node:path";
  * pool.img                                XFS pool file, only where the home has no reflinks
  * pool/images/<digest>/                   base images: image.raw (per size: image-<GiB>g.raw), manifest.json
  * pool/boot/<key>/                        boot snapshots: ram, state, meta.json
- * pool/sprites/<id>/                      disk.raw of each sprite
+ * pool/sprites/<id>/                      disk.raw of each sprite; memory/{ram,state} of one that sleeps
  * pool/checkpoints/<sprite>/<id>/         its save points: disk.raw, with memory ram and state, meta.json
  * pool/templates/<id>/state/              versions of templates, in the form of save points
  * pool/scratch/                           throwaway clones; emptied at every start
