@@ -31,6 +31,9 @@ const socketQuery = {
   }),
   screen: queryBoolean().optional().meta({ description: "Ours. False: a terminal's raw output instead of its picture" }),
   input_acks: queryBoolean().optional().meta({ description: "Ours. `input_ack` messages say up to where input is safe" }),
+  ports: queryBoolean().optional().meta({
+    description: "`port_opened` and `port_closed` messages for ports of the sprite. Default: in a terminal session. Ours",
+  }),
   client: z
     .string()
     .max(64)

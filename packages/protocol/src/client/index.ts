@@ -11,5 +11,6 @@ export {
 } from "./exec.ts";
 export { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "./lasting-exec.ts";
 export { execHttp, type HttpExecRequest } from "./exec-http.ts";
+export { type PortHandlers, type WatchedPort, watchPorts } from "./port-watch.ts";
 export { openProxy, type ProxyConnection, type ProxyHandlers } from "./proxy.ts";
 export { ApiClient, type CallInput, type CallOptions, type CallOutput, type ClientOptions } from "./http.ts";

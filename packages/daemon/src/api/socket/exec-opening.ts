@@ -17,6 +17,7 @@ export interface SocketQuery extends ExecQuery {
   /** False: raw output instead of a terminal's picture. */
   screen?: boolean | undefined;
   input_acks?: boolean | undefined;
+  ports?: boolean | undefined;
   client?: string | undefined;
 }
 
@@ -33,6 +34,8 @@ export interface OpenedExec {
   picture: { position: number; data: Uint8Array } | undefined;
   /** Whether the client is told which input is safe. */
   inputAcks: boolean;
+  /** Whether the client is told of ports; undefined: in a terminal session it is. */
+  ports: boolean | undefined;
   /** Name by which the client will come back; undefined when it gave none. */
   client: string | undefined;
 }
@@ -84,6 +87,6 @@ export async function attachExec(
   }
 }
 
-function ours(query: SocketQuery): Pick<OpenedExec, "inputAcks" | "client"> {
-  return { inputAcks: query.input_acks ?? false, client: query.client || undefined };
+function ours(query: SocketQuery): Pick<OpenedExec, "inputAcks" | "client" | "ports"> {
+  return { inputAcks: query.input_acks ?? false, ports: query.ports, client: query.client || undefined };
 }

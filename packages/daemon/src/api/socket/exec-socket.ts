@@ -5,15 +5,17 @@
 import type { Logger } from "@sprited/base";
 import type WebSocket from "ws";
 import type { ExecSession } from "../../exec/exec.ts";
-import type { ApiTimings } from "../handler.ts";
+import type { ApiTimings, PortCalls } from "../handler.ts";
 import { sessionInfo } from "../session-info.ts";
 import { cutOffAfter } from "./cut-off.ts";
 import type { OpenedExec } from "./exec-opening.ts";
 import { SocketInput } from "./socket-input.ts";
 import { SocketOutput } from "./socket-output.ts";
 
-export interface ExecSocketOptions extends OpenedExec {
+export interface ExecSocketOptions extends Omit<OpenedExec, "ports"> {
   socket: WebSocket;
+  /** Tells of the sprite's ports; undefined when the client is not to hear of them. */
+  ports: PortCalls | undefined;
   timings: ApiTimings;
   logger: Logger;
 }
@@ -45,6 +47,7 @@ export async function serveExecSocket(options: ExecSocketOptions): Promise<ExecS
     ...(options.inputAcks ? { input_offset: session.inputAccepted } : {}),
   });
   using _acks = options.inputAcks ? acknowledgeInput(session, output) : undefined;
+  using _ports = options.ports ? tellPorts(options.ports, session, output) : undefined;
   const outcome = await pump(options, output);
   attachment.close();
   return { outcome, sentBytes: output.sentBytes, ignoredMessages: input.ignored };
@@ -64,6 +67,16 @@ function acknowledgeInput(session: ExecSession, output: SocketOutput): Disposabl
     setImmediate(tell);
   });
   if (session.inputTaken > 0) tell();
+  return { [Symbol.dispose]: stop };
+}
+
+/** Tells the client which ports are opened and closed from now on (PORT-4). */
+function tellPorts(ports: PortCalls, session: ExecSession, output: SocketOutput): Disposable {
+  const stop = ports.watch(session.spriteId, {
+    listed: () => {},
+    opened: (port) => output.text({ type: "port_opened", ...port }),
+    closed: (port) => output.text({ type: "port_closed", ...port }),
+  });
   return { [Symbol.dispose]: stop };
 }
 

@@ -3,7 +3,16 @@
  * the exit. A slow client holds the command back; a silent command still shows signs of life.
  */
 import { ignore, sleep } from "@sprited/base";
-import { type ServerText, closeCodeAfterExit, CloseCode, encodeExit, encodeFrame, exitByte, StreamId } from "@sprited/protocol/stream";
+import {
+  type ServerText,
+  closeCodeAfterExit,
+  CloseCode,
+  encodeExit,
+  encodeFrame,
+  exitByte,
+  StreamId,
+  type PortEvent,
+} from "@sprited/protocol/stream";
 import type WebSocket from "ws";
 import type { Attachment, SessionEnd } from "../../exec/exec.ts";
 import { LOST_EXIT_CODE, lostText } from "./lost.ts";
@@ -30,7 +39,7 @@ export class SocketOutput implements Disposable {
     void this.#keepAlive().catch(ignore("the session is over"));
   }
 
-  text(message: ServerText): void {
+  text(message: ServerText | PortEvent): void {
     this.#send(JSON.stringify(message), false);
   }
 

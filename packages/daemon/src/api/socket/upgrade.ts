@@ -183,7 +183,8 @@ export class Upgrades {
     const startedMs = context.clock.monotonicMs();
     const isOpen = this.#upgrade(request, pending, facts, (socket) => {
       this.#remember(opened, socket);
-      void serveExecSocket({ ...opened, socket, timings: context.timings, logger: context.logger }).then((end) => {
+      const ports = (opened.ports ?? opened.session.tty) ? context.features.ports : undefined;
+      void serveExecSocket({ ...opened, ports, socket, timings: context.timings, logger: context.logger }).then((end) => {
         const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
         context.logger.info(
           { event: "exec.socket", requestId: facts.requestId, sprite: facts.sprite, sessionId: opened.session.id, durationMs, ...end },

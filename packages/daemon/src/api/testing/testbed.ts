@@ -59,7 +59,7 @@ export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed
     archives: unusedFeature("archives"),
     checkpointFiles: unusedFeature("checkpointFiles"),
     proxies: unusedFeature("proxies"),
-    ports: unusedFeature("ports"),
+    ports: { watch: () => () => {} },
     files: unusedFeature("files"),
   };
   const server = await startApiServer({
