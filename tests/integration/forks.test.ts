@@ -40,6 +40,27 @@ describe("forks", () => {
     });
   });
 
+  test("[FORK-4, FORK-5] everything of the source is in a fork: its environment, and with memory its memory", async () => {
+    const client = sdkOf(target());
+    const source = await client.createSprite(uniqueName("full"), { environment: { SECRET: "of the source" } });
+    try {
+      expect((await source.execFile("sh", ["-c", "echo $SECRET"])).stdout).toBe("of the source\n");
+      const answer = await fork(source.name, { count: 2, memory: true });
+      const forks = answer.json()["sprites"] as { name: string; status: string }[];
+      expect(forks.map(({ status }) => status)).toEqual(["warm", "warm"]);
+      for (const { name } of forks) {
+        expect((await client.sprite(name).execFile("sh", ["-c", "echo $SECRET"])).stdout).toBe("of the source\n");
+        await client.deleteSprite(name);
+      }
+      await ask(target(), `/v1/sprites/${source.name}/sleep`, { method: "POST", json: { cold: true } });
+      const cold = (await fork(source.name, { memory: true })).json()["sprites"] as { name: string; status: string }[];
+      expect(cold.map(({ status }) => status)).toEqual(["cold"]);
+      await client.deleteSprite(cold[0]?.name ?? "");
+    } finally {
+      await source.delete();
+    }
+  });
+
   test("[FORK-2] a clone that fails half way: none is there, and the source works", async () => {
     await withSprite(target(), "half", async (source) => {
       const before = await names();

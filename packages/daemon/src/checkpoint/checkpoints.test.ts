@@ -73,6 +73,22 @@ describe("making", () => {
     expect(() => world.checkpoints.restore("org", "sprite", "v1")).toThrow(expect.objectContaining({ code: "checkpoint_damaged" }));
   });
 
+  it("[CKPT-14] one that is still being checked restores, one that failed is refused", async () => {
+    const checking = Promise.withResolvers<void>();
+    world.verdict = async () => {
+      await checking.promise;
+      return { healthy: false, detail: "torn" };
+    };
+    await make();
+    await world.write("second");
+    await restore("v0");
+    expect(await world.read()).toBe("first");
+    checking.resolve();
+    await settled("v0");
+    expect(() => world.checkpoints.restore("org", "sprite", "v0")).toThrow(expect.objectContaining({ code: "checkpoint_damaged" }));
+    expect(await world.read()).toBe("first");
+  });
+
   it("[CKPT-8] a check without a verdict is tried again and never becomes one", async () => {
     let calls = 0;
     world.verdict = async () => {
@@ -162,6 +178,25 @@ describe("restoring", () => {
     expect([undone.checkpoint.id, undone.previous.id, await world.read()]).toEqual(["auto-1", "auto-2", "second"]);
     await world.checkpoints.undoRestore("org", "sprite").done;
     expect(await world.read()).toBe("first");
+    await expectSound();
+  });
+
+  it("[CKPT-4, CKPT-11, CKPT-15] memory comes back with its disk, but not another build's", async () => {
+    await world.run("build 1");
+    const kept = await world.checkpoints.create("org", "sprite", { comment: "", memory: true }).done;
+    expect(kept.hasMemory).toBe(true);
+    expect((await world.checkpoints.restore("org", "sprite", kept.id).done).withMemory).toBe(true);
+    expect(world.placed?.build).toBe("build 1");
+    expect(await fs.readFile(`${world.root}/sprites/sprite/memory/ram`, "utf8")).toBe("ram of build 1");
+    await world.run("build 2");
+    const foreign = await world.checkpoints.create("org", "sprite", { comment: "", memory: true }).done;
+    await world.write("changed");
+    const operation = world.checkpoints.restore("org", "sprite", foreign.id);
+    expect((await operation.done).withMemory).toBe(false);
+    const said: string[] = [];
+    for await (const event of operation.events()) if (event.type === "info") said.push(event.text);
+    expect(said.join("\n")).toContain("another build");
+    expect([await world.read(), world.placed]).toEqual(["first", undefined]);
     await expectSound();
   });
 

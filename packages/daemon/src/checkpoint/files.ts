@@ -164,9 +164,14 @@ export class CheckpointFiles {
 
   /** Removes directories of the sprite that are not in `ids`. */
   async sweep(spriteId: string, ids: ReadonlySet<string>): Promise<string[]> {
-    const gone = (await namesIn(path.join(this.#root, spriteId))).filter((name) => !ids.has(name));
+    const gone = (await this.namesOf(spriteId)).filter((name) => !ids.has(name));
     for (const name of gone) await fs.rm(path.join(this.#root, spriteId, name), { recursive: true, force: true });
     return gone;
+  }
+
+  /** Names of the sprite's directories. */
+  async namesOf(spriteId: string): Promise<string[]> {
+    return await namesIn(path.join(this.#root, spriteId));
   }
 
   /** Sprites that have a directory here. */

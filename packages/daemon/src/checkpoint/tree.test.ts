@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { openDatabase, type CheckpointRow } from "../store/index.ts";
-import { checkpointRecords } from "../store/index.ts";
+import { CheckpointRecords } from "../store/index.ts";
 import { historyOf, lineOf, prunable } from "./tree.ts";
 import { withSpriteRow } from "./testing/sprite-row.ts";
 
@@ -83,7 +83,7 @@ describe("rows of the store", () => {
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         using database = openDatabase(":memory:");
         withSpriteRow(database, "s");
-        const records = checkpointRecords(database);
+        const records = new CheckpointRecords(database);
         const used = new Set<string>();
         for (const one of steps) {
           const rows = records.list("s");

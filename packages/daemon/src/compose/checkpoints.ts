@@ -8,7 +8,7 @@ import { Files } from "../files/index.ts";
 import { Forks } from "../fork/index.ts";
 import type { Machines } from "../machine/index.ts";
 import type { SpriteRegistry } from "../sprite/index.ts";
-import { checkpointRecords, type Database } from "../store/index.ts";
+import { CheckpointRecords, type Database } from "../store/index.ts";
 
 export interface CheckpointSettings {
   /** Automatic checkpoints kept of each sprite. */
@@ -51,7 +51,7 @@ export interface CheckpointFeatures {
 
 export function composeCheckpoints(input: CheckpointInput): CheckpointFeatures {
   const { layout, pool, settings, sprites, logger } = input;
-  const records = checkpointRecords(input.database);
+  const records = new CheckpointRecords(input.database);
   const files = new CheckpointFiles({ pool, root: layout.checkpoints });
   const isRoot = process.getuid?.() === 0;
   const throwaway = { machines: input.isolatedMachines, pool, scratch: layout.scratch };

@@ -39,17 +39,75 @@ type NewCheckpoint = Pick<CheckpointRow, "spriteId" | "comment" | "isAuto" | "cr
 type CheckpointChange = Partial<Pick<CheckpointRow, "state" | "health" | "hasMemory" | "diskBytes" | "memoryBytes">>;
 
 /** The queries as the checkpoint feature takes them. */
-export function checkpointRecords(database: Database) {
-  const { query } = database;
-  const headOf = (spriteId: string) => database.first(query.selectFrom("checkpoint_heads").selectAll().where("sprite_id", "=", spriteId));
-  const requireHead = (spriteId: string): Schema["checkpoint_heads"] => {
-    const found = headOf(spriteId);
-    if (found) return found;
-    const head = { sprite_id: spriteId, next_position: 0, next_number: 0, next_automatic: 1, current_id: null };
-    database.run(query.insertInto("checkpoint_heads").values(head));
-    return head;
-  };
-  const update = (spriteId: string, id: string, change: CheckpointChange): void => {
+export class CheckpointRecords {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** In the order of making. */
+  list(spriteId: string): CheckpointRow[] {
+    const query = this.#query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).orderBy("position");
+    return this.#database.all(query).map(checkpointFromRow);
+  }
+
+  find(spriteId: string, id: string): CheckpointRow | undefined {
+    const query = this.#query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).where("id", "=", id);
+    const row = this.#database.first(query);
+    return row && checkpointFromRow(row);
+  }
+
+  /** Every checkpoint of that state, of all sprites. */
+  inState(state: CheckpointRow["state"]): CheckpointRow[] {
+    const query = this.#query.selectFrom("checkpoints").selectAll().where("state", "=", state).orderBy("created_at_ms");
+    return this.#database.all(query).map(checkpointFromRow);
+  }
+
+  /** Every checkpoint that kept memory. */
+  withMemory(): CheckpointRow[] {
+    return this.#database.all(this.#query.selectFrom("checkpoints").selectAll().where("memory", "=", 1)).map(checkpointFromRow);
+  }
+
+  /** Ids of the sprite's checkpoints, for telling files that belong to none. */
+  ids(spriteId: string): string[] {
+    const query = this.#query.selectFrom("checkpoints").select("id").where("sprite_id", "=", spriteId);
+    return this.#database.all(query).map(({ id }) => id);
+  }
+
+  /** What the present state of the sprite came from. */
+  current(spriteId: string): string | undefined {
+    return this.#head(spriteId)?.current_id ?? undefined;
+  }
+
+  /** Adds a row in state `creating` under the next id. */
+  begin(fresh: NewCheckpoint): CheckpointRow {
+    return this.#database.transaction(() => {
+      const head = this.#head(fresh.spriteId) ?? this.#makeHead(fresh.spriteId);
+      const row: CheckpointRow = {
+        ...fresh,
+        id: fresh.isAuto ? `auto-${head.next_automatic}` : `v${head.next_number}`,
+        position: head.next_position,
+        parentId: head.current_id ?? undefined,
+        hasMemory: false,
+        state: "creating",
+        health: "",
+        diskBytes: 0,
+        memoryBytes: 0,
+      };
+      this.#database.run(this.#query.insertInto("checkpoints").values(rowFromCheckpoint(row)));
+      const counters = {
+        next_position: head.next_position + 1,
+        next_number: head.next_number + (fresh.isAuto ? 0 : 1),
+        next_automatic: head.next_automatic + (fresh.isAuto ? 1 : 0),
+      };
+      this.#database.run(this.#query.updateTable("checkpoint_heads").set(counters).where("sprite_id", "=", fresh.spriteId));
+      return row;
+    });
+  }
+
+  /** A missing one is fine. */
+  update(spriteId: string, id: string, change: CheckpointChange): void {
     const columns = {
       ...(change.state === undefined ? {} : { state: change.state }),
       ...(change.health === undefined ? {} : { health: change.health }),
@@ -57,134 +115,94 @@ export function checkpointRecords(database: Database) {
       ...(change.diskBytes === undefined ? {} : { disk_bytes: change.diskBytes }),
       ...(change.memoryBytes === undefined ? {} : { memory_bytes: change.memoryBytes }),
     };
-    database.run(query.updateTable("checkpoints").set(columns).where("sprite_id", "=", spriteId).where("id", "=", id));
-  };
-  const setCurrent = (spriteId: string, id: string): void => {
-    database.run(query.updateTable("checkpoint_heads").set({ current_id: id }).where("sprite_id", "=", spriteId));
-  };
+    this.#database.run(this.#query.updateTable("checkpoints").set(columns).where("sprite_id", "=", spriteId).where("id", "=", id));
+  }
 
-  return {
-    list: (spriteId: string): CheckpointRow[] =>
-      database
-        .all(query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).orderBy("position"))
-        .map(checkpointFromRow),
+  /** The checkpoint is durable, and the present state comes from it now. */
+  acknowledge(spriteId: string, id: string, change: CheckpointChange): void {
+    this.#database.transaction(() => {
+      this.update(spriteId, id, { ...change, state: "verifying" });
+      this.#setCurrent(spriteId, id);
+    });
+  }
 
-    find(spriteId: string, id: string): CheckpointRow | undefined {
-      const row = database.first(query.selectFrom("checkpoints").selectAll().where("sprite_id", "=", spriteId).where("id", "=", id));
-      return row && checkpointFromRow(row);
-    },
-
-    /** Every checkpoint of that state, of all sprites. */
-    inState: (state: CheckpointRow["state"]): CheckpointRow[] =>
-      database.all(query.selectFrom("checkpoints").selectAll().where("state", "=", state).orderBy("created_at_ms")).map(checkpointFromRow),
-
-    /** Every checkpoint that kept memory. */
-    withMemory: (): CheckpointRow[] =>
-      database.all(query.selectFrom("checkpoints").selectAll().where("memory", "=", 1)).map(checkpointFromRow),
-
-    /** Ids of the sprite's checkpoints, for telling files that belong to none. */
-    ids: (spriteId: string): string[] =>
-      database.all(query.selectFrom("checkpoints").select("id").where("sprite_id", "=", spriteId)).map(({ id }) => id),
-
-    /** What the present state of the sprite came from. */
-    current: (spriteId: string): string | undefined => headOf(spriteId)?.current_id ?? undefined,
-
-    /** Adds a row in state `creating` under the next id. */
-    begin(fresh: NewCheckpoint): CheckpointRow {
-      return database.transaction(() => {
-        const head = requireHead(fresh.spriteId);
-        const row: CheckpointRow = {
-          ...fresh,
-          id: fresh.isAuto ? `auto-${head.next_automatic}` : `v${head.next_number}`,
-          position: head.next_position,
-          parentId: head.current_id ?? undefined,
-          hasMemory: false,
-          state: "creating",
-          health: "",
-          diskBytes: 0,
-          memoryBytes: 0,
-        };
-        database.run(query.insertInto("checkpoints").values(rowFromCheckpoint(row)));
-        const counters = {
-          next_position: head.next_position + 1,
-          next_number: head.next_number + (fresh.isAuto ? 0 : 1),
-          next_automatic: head.next_automatic + (fresh.isAuto ? 1 : 0),
-        };
-        database.run(query.updateTable("checkpoint_heads").set(counters).where("sprite_id", "=", fresh.spriteId));
-        return row;
-      });
-    },
-
-    update,
-
-    /** The checkpoint is durable, and the present state comes from it now. */
-    acknowledge(spriteId: string, id: string, change: CheckpointChange): void {
-      database.transaction(() => {
-        update(spriteId, id, { ...change, state: "verifying" });
-        setCurrent(spriteId, id);
-      });
-    },
-
-    /** Removes a row; what came from it now comes from its parent. */
-    remove(spriteId: string, id: string): void {
-      database.transaction(() => {
-        const parent = database.first(
-          query.selectFrom("checkpoints").select("parent_id").where("sprite_id", "=", spriteId).where("id", "=", id),
-        );
-        const parentId = parent?.parent_id ?? null;
-        database.run(
-          query.updateTable("checkpoints").set({ parent_id: parentId }).where("sprite_id", "=", spriteId).where("parent_id", "=", id),
-        );
-        database.run(
-          query
-            .updateTable("checkpoint_heads")
-            .set({ current_id: parentId })
-            .where("sprite_id", "=", spriteId)
-            .where("current_id", "=", id),
-        );
-        database.run(query.deleteFrom("checkpoints").where("sprite_id", "=", spriteId).where("id", "=", id));
-      });
-    },
-
-    restores: (): RestoreRow[] => database.all(query.selectFrom("checkpoint_restores").selectAll()).map(restoreFromRow),
-
-    beginRestore(restore: RestoreRow): void {
-      database.run(
-        query.insertInto("checkpoint_restores").values({
-          sprite_id: restore.spriteId,
-          target_id: restore.targetId,
-          previous_id: restore.previousId,
-          phase: restore.phase,
-          memory: Number(restore.withMemory),
-          started_at_ms: restore.startedAtMs,
-        }),
+  /** Removes a row; what came from it now comes from its parent. */
+  remove(spriteId: string, id: string): void {
+    const query = this.#query;
+    this.#database.transaction(() => {
+      const row = this.#database.first(
+        query.selectFrom("checkpoints").select("parent_id").where("sprite_id", "=", spriteId).where("id", "=", id),
       );
-    },
+      const parent = row?.parent_id ?? null;
+      this.#database.run(
+        query.updateTable("checkpoints").set({ parent_id: parent }).where("sprite_id", "=", spriteId).where("parent_id", "=", id),
+      );
+      this.#database.run(
+        query.updateTable("checkpoint_heads").set({ current_id: parent }).where("sprite_id", "=", spriteId).where("current_id", "=", id),
+      );
+      this.#database.run(query.deleteFrom("checkpoints").where("sprite_id", "=", spriteId).where("id", "=", id));
+    });
+  }
 
-    /** The state before is safe as a checkpoint: from here on the restore is finished, whatever happens. */
-    commitRestore(restore: RestoreRow, previous: CheckpointChange): void {
-      database.transaction(() => {
-        update(restore.spriteId, restore.previousId, { ...previous, state: "verifying" });
-        database.run(query.updateTable("checkpoint_restores").set({ phase: "swapping" }).where("sprite_id", "=", restore.spriteId));
-      });
-    },
+  /** Restores that have begun and not ended. */
+  restores(): RestoreRow[] {
+    return this.#database.all(this.#query.selectFrom("checkpoint_restores").selectAll()).map(restoreFromRow);
+  }
 
-    /** The sprite's files are the target's. */
-    finishRestore(restore: RestoreRow): void {
-      database.transaction(() => {
-        setCurrent(restore.spriteId, restore.targetId);
-        database.run(query.deleteFrom("checkpoint_restores").where("sprite_id", "=", restore.spriteId));
-      });
-    },
+  beginRestore(restore: RestoreRow): void {
+    this.#database.run(
+      this.#query.insertInto("checkpoint_restores").values({
+        sprite_id: restore.spriteId,
+        target_id: restore.targetId,
+        previous_id: restore.previousId,
+        phase: restore.phase,
+        memory: Number(restore.withMemory),
+        started_at_ms: restore.startedAtMs,
+      }),
+    );
+  }
 
-    /** Nothing was changed, or everything was put back. */
-    cancelRestore(spriteId: string): void {
-      database.run(query.deleteFrom("checkpoint_restores").where("sprite_id", "=", spriteId));
-    },
-  };
+  /** The state before is safe as a checkpoint: from here on the restore is finished, whatever happens. */
+  commitRestore(restore: RestoreRow, previous: CheckpointChange): void {
+    this.#database.transaction(() => {
+      this.update(restore.spriteId, restore.previousId, { ...previous, state: "verifying" });
+      this.#database.run(
+        this.#query.updateTable("checkpoint_restores").set({ phase: "swapping" }).where("sprite_id", "=", restore.spriteId),
+      );
+    });
+  }
+
+  /** The sprite's files are the target's. */
+  finishRestore(restore: RestoreRow): void {
+    this.#database.transaction(() => {
+      this.#setCurrent(restore.spriteId, restore.targetId);
+      this.cancelRestore(restore.spriteId);
+    });
+  }
+
+  /** Nothing was changed, or everything was put back. */
+  cancelRestore(spriteId: string): void {
+    this.#database.run(this.#query.deleteFrom("checkpoint_restores").where("sprite_id", "=", spriteId));
+  }
+
+  get #query(): Database["query"] {
+    return this.#database.query;
+  }
+
+  #head(spriteId: string): Schema["checkpoint_heads"] | undefined {
+    return this.#database.first(this.#query.selectFrom("checkpoint_heads").selectAll().where("sprite_id", "=", spriteId));
+  }
+
+  #makeHead(spriteId: string): Schema["checkpoint_heads"] {
+    const head = { sprite_id: spriteId, next_position: 0, next_number: 0, next_automatic: 1, current_id: null };
+    this.#database.run(this.#query.insertInto("checkpoint_heads").values(head));
+    return head;
+  }
+
+  #setCurrent(spriteId: string, id: string): void {
+    this.#database.run(this.#query.updateTable("checkpoint_heads").set({ current_id: id }).where("sprite_id", "=", spriteId));
+  }
 }
-
-export type CheckpointRecords = ReturnType<typeof checkpointRecords>;
 
 function checkpointFromRow(row: Schema["checkpoints"]): CheckpointRow {
   return {

@@ -1,4 +1,4 @@
-export { type CheckpointRecords, checkpointRecords, type CheckpointRow, type RestoreRow } from "./checkpoints.ts";
+export { CheckpointRecords, type CheckpointRow, type RestoreRow } from "./checkpoints.ts";
 export { type Database, openDatabase } from "./database.ts";
 export { type JobRecord, jobRecords, type JobRecords, type WebhookRecord } from "./jobs.ts";
 export { insertOrganization, loadOrganizations, type OrganizationRecord } from "./organizations.ts";

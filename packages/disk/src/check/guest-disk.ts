@@ -63,11 +63,6 @@ async function e2fsck(args: readonly string[], options: GuestDiskCheckOptions): 
 export function confined(command: readonly string[], options: { uid: number; isRoot: boolean }): string[] {
   const limits = ["prlimit", `--as=${CHECK_MEMORY_BYTES}`, "--core=0", "--nofile=64", "--"];
   if (!options.isRoot) return [...limits, ...command];
-  return [
-    ...["unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--"],
-    ...["setpriv", `--reuid=${options.uid}`, `--regid=${options.uid}`, "--clear-groups"],
-    ...["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"],
-    ...limits,
-    ...command,
-  ];
+  const nobody = `setpriv --reuid=${options.uid} --regid=${options.uid} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all --`;
+  return [..."unshare --net --ipc --uts --pid --fork --kill-child --".split(" "), ...nobody.split(" "), ...limits, ...command];
 }

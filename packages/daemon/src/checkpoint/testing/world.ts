@@ -10,11 +10,12 @@ import { silentLogger } from "@sprited/base";
 import type { DiskPool, DiskVerdict } from "@sprited/disk";
 import { Activities } from "../../sprite/activity.ts";
 import type { Sprite } from "../../sprite/index.ts";
-import { checkpointRecords, openDatabase } from "../../store/index.ts";
+import { CheckpointRecords, openDatabase } from "../../store/index.ts";
 import { Checkpoints } from "../checkpoints.ts";
 import { CheckpointFiles } from "../files.ts";
 import type { RestoreParts } from "../restore.ts";
-import type { SpriteStates } from "../sprite-state.ts";
+import type { SpriteStates, StateMemory } from "../sprite-state.ts";
+import type { MemoryRecord } from "../../machine/index.ts";
 import { Verifier } from "../verifier.ts";
 import { withSpriteRow } from "./sprite-row.ts";
 
@@ -38,6 +39,10 @@ export class World {
   isRunning = false;
   ended = 0;
   autoKeep = 5;
+  /** What a copy with memory finds; undefined for a cold sprite. */
+  memory: StateMemory | undefined;
+  /** The memory that the last replacement put in place. */
+  placed: MemoryRecord | undefined;
   #fault: Fault | undefined;
   #gates = 0;
   #isDead = false;
@@ -57,7 +62,7 @@ export class World {
   }
 
   get records() {
-    return checkpointRecords(this.database);
+    return new CheckpointRecords(this.database);
   }
 
   get files(): CheckpointFiles {
@@ -73,6 +78,26 @@ export class World {
   /** Whether the armed fault was met. */
   get wasMet(): boolean {
     return this.#fault !== undefined && this.#gates > this.#fault.at;
+  }
+
+  /** Makes the sprite one that runs, in a VM of that build. */
+  async run(build: string): Promise<void> {
+    const directory = path.join(this.root, "running");
+    await fs.mkdir(directory, { recursive: true });
+    const [ramPath, statePath] = [path.join(directory, "ram"), path.join(directory, "state")];
+    for (const file of [ramPath, statePath]) await fs.writeFile(file, `${path.basename(file)} of ${build}`);
+    const record: MemoryRecord = {
+      build,
+      shape: { cpus: 1, memoryMib: 256 },
+      storageGb: 1,
+      network: false,
+      system: "system",
+      generation: 1,
+      agentVersion: "1",
+      ramOffset: 0,
+      savedAtMs: 1,
+    };
+    this.memory = { ramPath, statePath, record };
   }
 
   /** A new daemon over the same files; what the old one still does reaches nothing. */
@@ -104,7 +129,7 @@ export class World {
   async names(): Promise<{ own: string[]; checkpoints: string[] }> {
     return {
       own: (await fs.readdir(path.dirname(this.diskPath))).sort(),
-      checkpoints: (await fs.readdir(path.join(this.root, "checkpoints", "sprite")).catch(() => [])).sort(),
+      checkpoints: (await this.files.namesOf("sprite")).sort(),
     };
   }
 
@@ -119,7 +144,7 @@ export class World {
     const isCurrent = (): boolean => this.checkpoints === composed;
     const gate = this.#gateOf(isCurrent);
     const pool = gated(plainPool(this.root), gate);
-    const records = checkpointRecords(this.database);
+    const records = new CheckpointRecords(this.database);
     const files = gated(new CheckpointFiles({ pool, root: path.join(this.root, "checkpoints") }), gate);
     const parts: RestoreParts = {
       records: gatedSync(records, gate),
@@ -159,8 +184,8 @@ export class World {
 
   #states(): SpriteStates {
     return {
-      copy: async (_id, _options, copy) => ({
-        value: await copy({ diskPath: this.diskPath, memory: undefined }),
+      copy: async (_id, options, copy) => ({
+        value: await copy({ diskPath: this.diskPath, memory: options.memory ? this.memory : undefined }),
         pausedMs: 1,
         release: async () => {},
       }),
@@ -170,7 +195,7 @@ export class World {
         const memoryDirectory = path.join(path.dirname(this.diskPath), "memory");
         await fs.rm(memoryDirectory, { recursive: true, force: true });
         await fs.mkdir(memoryDirectory);
-        await swap({ diskPath: this.diskPath, memoryDirectory });
+        this.placed = (await swap({ diskPath: this.diskPath, memoryDirectory })).memory;
       },
     };
   }
