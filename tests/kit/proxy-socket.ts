@@ -80,10 +80,10 @@ export class ProxySocket {
       { baseUrl: target.baseUrl, token: target.token, sprite: name, openSocket },
       { host: "localhost", port: options.port },
       {
-        data: (bytes) => {
+        data: (bytes, taken) => {
           chunks.push(Buffer.from(bytes));
           received += bytes.length;
-          connection.taken(bytes.length);
+          taken();
           if (received < cutAt || done >= cuts) return;
           done += 1;
           cutAt = nextCut();

@@ -10,6 +10,8 @@ export const ORG_HELP = "organization, or api:organization";
 export const SPRITE_FLAG = "-s, --sprite <name>";
 export const SPRITE_HELP = "the sprite; else the one of .sprite here";
 export const JSON_FLAG = "--json";
+export const PORTS_FLAG = "--no-port-forward";
+export const PORTS_HELP = "leave ports that are opened in the sprite there";
 export const RECONNECT_FLAG = "--reconnect-for <time>";
 export const RECONNECT_HELP = "how long to try after a lost connection (5m; 0: not)";
 

@@ -11,7 +11,17 @@ import { terminalVariables } from "../settings/environment.ts";
 import type { Target } from "../settings/load.ts";
 import type { Size } from "../terminal/screen.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, RECONNECT_FLAG, RECONNECT_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import {
+  newCommand,
+  ORG_FLAG,
+  ORG_HELP,
+  PORTS_FLAG,
+  PORTS_HELP,
+  RECONNECT_FLAG,
+  RECONNECT_HELP,
+  SPRITE_FLAG,
+  SPRITE_HELP,
+} from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 import { SHELL_ARGV } from "./shell-script.ts";
@@ -22,6 +32,7 @@ export function build(context: CommandContext) {
     ["sprite c -s dev", "in the sprite `dev`"],
   ])
     .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
+    .option(PORTS_FLAG, PORTS_HELP)
     .option(ORG_FLAG, ORG_HELP)
     .option(SPRITE_FLAG, SPRITE_HELP)
     .action(async (options) => {
@@ -31,13 +42,21 @@ export function build(context: CommandContext) {
           code: "no_terminal",
         });
       }
-      context.exitCode = await openConsole(await loadVerifiedTarget({ ...context.flags, ...options }), options.reconnectFor);
+      const target = await loadVerifiedTarget({ ...context.flags, ...options });
+      context.exitCode = await openConsole(target, options);
     });
 }
 
 /** Opens a shell and says at the end what happened. Returns the exit code. */
-export async function openConsole(target: Target, reconnectForMs = RECONNECT_FOR_MS): Promise<number> {
-  return showTerminal(target, (size) => terminalCommand(SHELL_ARGV, size), { reconnectForMs });
+export async function openConsole(
+  target: Target,
+  {
+    reconnectFor: reconnectForMs = RECONNECT_FOR_MS,
+    portForward = true,
+  }: { reconnectFor?: number | undefined; portForward?: boolean } = {},
+): Promise<number> {
+  const beside = portForward ? await portsBeside(target) : undefined;
+  return showTerminal(target, (size) => terminalCommand(SHELL_ARGV, size), { reconnectForMs, beside });
 }
 
 /** Shows a terminal session until it ends one way or another; returns the exit code. */
@@ -46,6 +65,12 @@ export async function showTerminal(target: Target, makeWhat: (size: Size) => Exe
   const message = endMessage(end, target, sessionId);
   if (message !== undefined && !(options.quietExit && end.kind === "exit")) process.stderr.write(`${message}\n`);
   return endCode(end);
+}
+
+/** What forwards new ports beside a terminal session (PORT-5). */
+export async function portsBeside(target: Target): Promise<NonNullable<TerminalOptions["beside"]>> {
+  const { forwardNewPorts } = await import("../ports/forwarder.ts");
+  return (say) => forwardNewPorts(target, { say });
 }
 
 /** A command on a terminal of the given size, told what terminal the user has. */

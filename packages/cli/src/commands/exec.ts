@@ -3,8 +3,20 @@ import { decodeDuration, decodeEnv, decodeFilePair, envRecord } from "../args/de
 import { RECONNECT_FOR_MS } from "../exec/messages.ts";
 import { runCommand } from "../exec/run-command.ts";
 import { CliError, EXIT_USAGE } from "../output/cli-error.ts";
+import { err } from "../output/style.ts";
+import type { Target } from "../settings/load.ts";
 import type { CommandContext } from "./catalogue.ts";
-import { newCommand, ORG_FLAG, ORG_HELP, RECONNECT_FLAG, RECONNECT_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
+import {
+  newCommand,
+  ORG_FLAG,
+  ORG_HELP,
+  PORTS_FLAG,
+  PORTS_HELP,
+  RECONNECT_FLAG,
+  RECONNECT_HELP,
+  SPRITE_FLAG,
+  SPRITE_HELP,
+} from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
 
@@ -29,6 +41,7 @@ export function build(context: CommandContext) {
     .option("--key <key>", "for --background: one job only for this key")
     .option("--http-post", "by one HTTP request, for networks without WebSockets")
     .option("--no-stdin", "give the command no input")
+    .option(PORTS_FLAG, PORTS_HELP)
     .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
     .option("--verbose", "say more about the connection")
     .option(ORG_FLAG, ORG_HELP)
@@ -53,10 +66,12 @@ export function build(context: CommandContext) {
       }
       const { env = [], dir, stdin, reconnectFor: reconnectForMs = RECONNECT_FOR_MS } = options;
       if (options.tty) {
-        const { showTerminal, terminalCommand } = await import("./console.ts");
+        const { portsBeside, showTerminal, terminalCommand } = await import("./console.ts");
+        const beside = options.portForward ? await portsBeside(target) : undefined;
         context.exitCode = await showTerminal(target, (size) => terminalCommand(argv, size, { env, dir }), {
           quietExit: true,
           reconnectForMs,
+          beside,
         });
         return;
       }
@@ -66,13 +81,26 @@ export function build(context: CommandContext) {
         context.exitCode = await found(target, runCommandByPost(target, command, { verbose: options.verbose }));
         return;
       }
+      await using _ports = options.portForward ? await forwardQuietly(target) : undefined;
       context.exitCode = await found(target, runCommand(target, command, { reconnectForMs }));
     });
 }
 
+/** Forwards new ports while a command runs (PORT-5). What is not read by people holds nothing of ours. */
+async function forwardQuietly(target: Target): Promise<AsyncDisposable> {
+  const { forwardNewPorts } = await import("../ports/forwarder.ts");
+  return forwardNewPorts(target, {
+    say: (line) => {
+      if (process.stderr.isTTY) process.stderr.write(`${err("dim", line)}\n`);
+    },
+  });
+}
+
 /** Options that only a job has, and those that it has not. */
 function requireBackground(options: Readonly<Record<string, unknown>>): void {
-  const wrong = (options["background"] ? ["tty", "httpPost"] : ["timeout", "input", "webhook", "key"]).find((name) => options[name] !== undefined);
+  const wrong = (options["background"] ? ["tty", "httpPost"] : ["timeout", "input", "webhook", "key"]).find(
+    (name) => options[name] !== undefined,
+  );
   if (wrong === undefined) return;
   const flag = `--${wrong.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new CliError(options["background"] ? `${flag} and --background exclude each other.` : `${flag} is only for --background.`, {

@@ -44,13 +44,15 @@ export interface TerminalOptions {
   reconnectForMs: number;
   /** Nothing is said about an exit, so the cursor stays where the command left it. */
   quietExit?: boolean;
+  /** Runs beside the session until its end; `say` shows a line amid its output. */
+  beside?: ((say: (line: string) => void) => AsyncDisposable) | undefined;
 }
 
 /** Runs until one of the ends. Throws `ApiError`, `ConnectionError` when there was no beginning. */
 export async function runTerminal(
   target: Target,
   makeWhat: (size: Size) => ExecWhat,
-  { quietExit = false, reconnectForMs }: TerminalOptions,
+  { quietExit = false, reconnectForMs, beside }: TerminalOptions,
 ): Promise<TerminalRun> {
   const screen = new Screen();
   const notice = new LossNotice(screen, { sprite: target.sprite, reconnectForMs });
@@ -61,6 +63,9 @@ export async function runTerminal(
   const stopListening = onSignals((name) => {
     left.resolve({ kind: "signal", name });
     aborted.abort();
+  });
+  await using _beside = beside?.((line) => {
+    if (!screen.notice(line)) process.stderr.write(`${line}\n`);
   });
   try {
     connection = await open(target, makeWhat(screen.size ?? DEFAULT_SIZE), {

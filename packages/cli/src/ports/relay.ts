@@ -48,7 +48,7 @@ export async function relay(
       { baseUrl: apiUrl, token, sprite: target.sprite, openSocket: openWebSocket },
       to,
       {
-        data: (bytes) => void output.write(bytes, () => connection.taken(bytes.length)),
+        data: (bytes, taken) => void output.write(bytes, taken),
         eof: () => void output.end(),
         ...(options.lost ? { lost: options.lost } : {}),
         ...(options.back ? { back: options.back } : {}),

@@ -57,7 +57,10 @@ async function watchOnce(target: ExecTarget, handlers: PortHandlers, options: { 
   } finally {
     options.signal.removeEventListener("abort", stop);
     socket.onmessage = null;
-    socket.close(1000);
+    // Without a closing handshake where that can be: a server that is gone would keep us waiting for it.
+    const { terminate } = socket as { terminate?: () => void };
+    if (terminate) terminate.call(socket);
+    else socket.close(1000);
   }
 }
 

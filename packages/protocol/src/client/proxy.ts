@@ -32,8 +32,8 @@ const OPEN = 1;
 const NORMAL = 1000;
 
 export interface ProxyHandlers {
-  /** Bytes of the peer; report them with `taken` once they are where they belong: at most 1 MiB comes beyond that. */
-  data(bytes: Uint8Array): void;
+  /** Bytes of the peer; call `taken` once they are where they belong: at most 1 MiB comes beyond that. */
+  data(bytes: Uint8Array, taken: () => void): void;
   /** The peer sends no more; it may still take. */
   eof(): void;
   /** The WebSocket is lost and is being opened anew. */
@@ -51,8 +51,6 @@ export interface ProxyConnection {
   write(data: Uint8Array): Promise<void>;
   /** Sends no more. */
   end(): void;
-  /** `bytes` more of what was handed over are safe. */
-  taken(bytes: number): void;
   /** Gives the connection up. What was written is still delivered. */
   close(): void;
 }
@@ -124,7 +122,7 @@ class Connection implements ProxyConnection {
     void this.#flush();
   }
 
-  taken(bytes: number): void {
+  #took(bytes: number): void {
     this.#taken += bytes;
     if (this.#taken - this.#confirmed < CONFIRM_BYTES) return;
     this.#confirmed = this.#taken;
@@ -203,7 +201,7 @@ class Connection implements ProxyConnection {
       const bytes = data instanceof Uint8Array ? data : new Uint8Array(data as ArrayBuffer);
       if (bytes.length === 0) return;
       this.#received += bytes.length;
-      this.#handlers.data(bytes);
+      this.#handlers.data(bytes, () => this.#took(bytes.length));
       return;
     }
     const text = decodeProxyText(data);
