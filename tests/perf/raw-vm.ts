@@ -26,16 +26,18 @@ export interface VmTemplate {
   program: string;
   args: string[];
   /** Files by descriptor, from 3 on. */
-  files: { fd: number; path: string; flags: "r" | "r+" }[];
+  files: { fd: number; path: string; flags: "r" | "r+" | "a" }[];
   /** Descriptor of the sprite's own disk. */
   diskFd: number;
   stateFd: number;
+  /** Descriptor of the file that memory would be saved to; a raw VM gets one of its own that stays empty. */
+  saveFd: number | undefined;
 }
 
 const vmRecord = z.object({
   spec: z.object({
     disks: z.array(z.object({ path: z.string(), readOnly: z.boolean() })),
-    memory: z.object({ snapshot: z.object({ ramPath: z.string(), statePath: z.string() }) }),
+    memory: z.object({ savePath: z.string().optional(), snapshot: z.object({ ramPath: z.string(), statePath: z.string() }) }),
   }),
 });
 
@@ -49,13 +51,15 @@ export async function readTemplate(pid: number, recordPath: string): Promise<VmT
     ...disks.map((disk) => ({ path: disk.path, flags: disk.readOnly ? ("r" as const) : ("r+" as const) })),
     { path: path.join(path.dirname(memory.snapshot.statePath), "ram"), flags: "r" as const },
     { path: memory.snapshot.statePath, flags: "r" as const },
+    ...(memory.savePath === undefined ? [] : [{ path: memory.savePath, flags: "a" as const }]),
     ...(args.some((arg) => arg.startsWith("kvm,")) ? [{ path: "/dev/kvm", flags: "r+" as const }] : []),
   ];
   const files = paths.map((file, index) => ({ ...file, fd: FILES_FROM + index }));
   const fdOf = (file: string): number => files.find((each) => each.path === file)?.fd ?? -1;
   const disk = disks.find((each) => !each.readOnly);
   if (!disk) throw new Error("the VM has no disk of its own");
-  return { program, args, files, diskFd: fdOf(disk.path), stateFd: fdOf(memory.snapshot.statePath) };
+  const saveFd = memory.savePath === undefined ? undefined : fdOf(memory.savePath);
+  return { program, args, files, diskFd: fdOf(disk.path), stateFd: fdOf(memory.snapshot.statePath), saveFd };
 }
 
 /** Network places for raw VMs, in a range of their own. */
@@ -93,7 +97,11 @@ export interface RawVm extends AsyncDisposable {
 
 /** Resumes the snapshot in a prepared place and greets its agent. */
 export async function startRawVm(template: VmTemplate, place: RawPlace): Promise<RawVm> {
-  const files = template.files.map((file) => (file.fd === template.diskFd ? { ...file, path: place.diskPath } : file));
+  const ownPaths = new Map([
+    [template.diskFd, place.diskPath],
+    [template.saveFd, path.join(place.directory, "save")],
+  ]);
+  const files = template.files.map((file) => ({ ...file, path: ownPaths.get(file.fd) ?? file.path }));
   const child = await spawnQemu({
     program: template.program,
     args: template.args,
