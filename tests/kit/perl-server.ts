@@ -1,8 +1,9 @@
 /** Small TCP servers inside a sprite, in the Perl that every Debian has. */
 import type { Sprite } from "@fly/sprites";
-import { ignore, waitFor } from "@sprited/base";
+import { ignore, sleep, waitFor } from "@sprited/base";
 import { type SpriteCommand, spawned, watchOutput } from "./sdk-command.ts";
 
+const STOP_TIMEOUT_MS = 20_000;
 /** Starting an interpreter in an emulated machine takes its time, ms. */
 const START_TIMEOUT_MS = 60_000;
 
@@ -43,9 +44,10 @@ my $s = ${family}->new(LocalAddr => '${address}', LocalHost => '${address}', Loc
 print "port ", $s->sockport, " pid $$\\n";
 while (my $c = $s->accept) { next if fork; close $s; ${SCRIPTS[kind]} exit 0 }`;
     const argv = [...(options.before ?? []), "perl", "-e", script];
-    const command = sprite.spawn(argv[0] as string, argv.slice(1));
+    // It outlives a daemon that is killed, and with it the client.
+    const command = sprite.spawn(argv[0] as string, argv.slice(1), { maxRunAfterDisconnect: "10m" });
     const seen = watchOutput(command);
-    command.on("exit", ignore("the test stops it"));
+    command.on("error", ignore("the daemon may be killed; a server that does not start shows below"));
     await spawned(command);
     const [, port, pid] = await waitFor("the server's port", { timeoutMs: START_TIMEOUT_MS }, () => {
       if (seen.stderr().includes("listen:")) throw new Error(seen.stderr());
@@ -57,7 +59,7 @@ while (my $c = $s->accept) { next if fork; close $s; ${SCRIPTS[kind]} exit 0 }`;
   async stop(): Promise<void> {
     const ended = new Promise<void>((resolve) => this.#command.once("exit", () => resolve()));
     this.#command.kill("SIGKILL");
-    await ended;
+    await Promise.race([ended, sleep(STOP_TIMEOUT_MS, { ref: false })]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

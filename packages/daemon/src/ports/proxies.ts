@@ -2,7 +2,7 @@
  * TCP connections into sprites (PROXY-1..8): sessions of a kind of their own, found again by their
  * id when their client lost its WebSocket.
  */
-import { after } from "@sprited/base";
+import { after, DeadlineError, waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { ConnectFailure } from "@sprited/protocol/guest";
 import type { Exec, ExecSession } from "../exec/index.ts";
@@ -12,6 +12,12 @@ import { connectFailureOf, GuestError } from "../guest/index.ts";
 const KEPT_MS = 60 * 60_000;
 /** How long an ended connection waits for its client to fetch its last bytes, ms (PROXY-6). */
 const ENDED_KEPT_MS = 10 * 60_000;
+/**
+ * How long a client that comes back waits for its connection to be found, ms: after a restart of
+ * the daemon the guest must first be asked.
+ */
+const FOUND_WITHIN_MS = 5_000;
+const FIND_EVERY_MS = 50;
 /** How long what a client sent last may take to reach the peer after the client has gone, ms (PROXY-4). */
 const FLUSH_MS = 10_000;
 
@@ -70,14 +76,25 @@ export class Proxies {
   }
 
   /** A connection whose client comes back. Throws `ApiError` `session_not_found`. */
-  resume(organizationId: string, spriteName: string, sessionId: string): ExecSession {
+  async resume(
+    organizationId: string,
+    spriteName: string,
+    sessionId: string,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ExecSession> {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
-    const session = this.#exec.find(organizationId, spriteName, sessionId) ?? this.#resumable.get(sessionId);
-    if (session?.owner !== "proxy" || session.spriteId !== spriteId) {
-      throw new ApiError("session_not_found", "the connection is not known any more");
+    const find = (): ExecSession | undefined => {
+      const session = this.#exec.find(organizationId, spriteName, sessionId) ?? this.#resumable.get(sessionId);
+      return session?.owner === "proxy" && session.spriteId === spriteId ? session : undefined;
+    };
+    try {
+      const session = await waitFor("the connection", { timeoutMs: FOUND_WITHIN_MS, everyMs: FIND_EVERY_MS, ...options }, find);
+      this.#keep(session);
+      return session;
+    } catch (error) {
+      if (!(error instanceof DeadlineError)) throw error;
+      throw new ApiError("session_not_found", "the connection is not known any more", { cause: error });
     }
-    this.#keep(session);
-    return session;
   }
 
   /** The client has all of an ended connection. */

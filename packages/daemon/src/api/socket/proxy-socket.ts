@@ -127,7 +127,7 @@ class ProxySocket {
     const { context, caller, spriteName } = this.#options;
     const { proxies } = context.features;
     if (request.kind === "resume") {
-      const session = proxies.resume(caller.organizationId, spriteName, request.sessionId);
+      const session = await proxies.resume(caller.organizationId, spriteName, request.sessionId, { signal: this.#gone.signal });
       await session.inputKnown;
       return session;
     }
