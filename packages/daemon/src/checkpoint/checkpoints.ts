@@ -114,11 +114,11 @@ export class Checkpoints {
   }
 
   /** The verified files of a checkpoint, for looking into it. Throws `checkpoint_not_found`, `disk_damaged`. */
-  async look(organizationId: string, name: string, id: string): Promise<{ key: string; paths: CheckpointPaths; meta: CheckpointMeta }> {
+  async look(organizationId: string, name: string, id: string): Promise<{ paths: CheckpointPaths; meta: CheckpointMeta }> {
     const { files } = this.#options.parts;
     const sprite = this.#sprite(organizationId, name);
     this.#row(sprite.id, id);
-    return { key: `${sprite.id}/${id}`, paths: files.paths(sprite.id, id), meta: await files.verify(sprite.id, id) };
+    return { paths: files.paths(sprite.id, id), meta: await files.verify(sprite.id, id) };
   }
 
   async close(): Promise<void> {

@@ -18,7 +18,7 @@ const OPEN_MAX = 4;
 
 export interface ReaderOptions extends ThrowawayOptions {
   /** The verified files of a checkpoint. Throws `ApiError`. */
-  find(organizationId: string, spriteName: string, id: string): Promise<{ key: string; paths: CheckpointPaths; meta: CheckpointMeta }>;
+  find(organizationId: string, spriteName: string, id: string): Promise<{ paths: CheckpointPaths; meta: CheckpointMeta }>;
   logger: Logger;
 }
 
@@ -76,7 +76,7 @@ export class CheckpointReaders implements FileSprites {
   async #start(key: string): Promise<Throwaway> {
     const [organizationId = "", spriteName = "", id = ""] = JSON.parse(key) as string[];
     const { paths, meta } = await this.#options.find(organizationId, spriteName, id);
-    return await openThrowaway(this.#options, paths, meta);
+    return await openThrowaway(this.#options, { paths, meta, spriteName });
   }
 
   async #makeRoom(): Promise<void> {

@@ -36,7 +36,7 @@ export async function trialResume(
   meta: CheckpointMeta,
   call: { signal: AbortSignal },
 ): Promise<DiskVerdict> {
-  const spec = specOf(clone, meta);
+  const spec = specOf(clone, meta, "trial");
   const memory = meta.memory?.record;
   if (!memory) return { healthy: true, detail: "" };
   const problem = await options.machines.memoryProblem(memory, spec);
@@ -62,29 +62,30 @@ export async function trialResume(
 /** Starts a machine from the boot snapshot whose disk is a clone of the checkpoint's. */
 export async function openThrowaway(
   options: ThrowawayOptions,
-  from: CheckpointPaths,
-  meta: CheckpointMeta,
+  from: { paths: CheckpointPaths; meta: CheckpointMeta; spriteName: string },
   call: { signal?: AbortSignal | undefined } = {},
 ): Promise<Throwaway> {
+  const { meta, spriteName } = from;
   await using scope = new Scope("a look into a checkpoint");
   const paths = pathsIn(path.join(options.scratch, `look-${randomBytes(6).toString("hex")}`));
   await fs.mkdir(paths.directory, { recursive: true, mode: 0o711 });
   scope.defer("clone", () => fs.rm(paths.directory, { recursive: true, force: true }));
-  await options.pool.clone(from.diskPath, paths.diskPath, { durable: false, signal: call.signal });
+  await options.pool.clone(from.paths.diskPath, paths.diskPath, { durable: false, signal: call.signal });
   const record = await options.machines.plan("look", { signal: call.signal });
-  const machine = await options.machines.start(record, specOf(paths, meta), { signal: call.signal });
+  const machine = await options.machines.start(record, specOf(paths, meta, spriteName), { signal: call.signal });
   scope.defer("machine", () => machine.kill());
   const owned = scope.move();
   return { machine, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
 }
 
-function specOf(paths: CheckpointPaths, meta: CheckpointMeta): MachineSpec {
+/** With the name that is on the disk nothing is written when the machine enters it. */
+function specOf(paths: CheckpointPaths, meta: CheckpointMeta, hostname: string): MachineSpec {
   return {
     shape: { cpus: meta.config.cpus, memoryMib: meta.config.memoryMib },
     storageGb: meta.config.storageGb,
     diskPath: paths.diskPath,
     memoryDirectory: paths.memoryDirectory,
-    hostname: "checkpoint",
+    hostname,
     machineId: "0".repeat(32),
     renewIdentity: false,
     environment: {},
