@@ -8,7 +8,7 @@ import { Activities } from "../sprite/activity.ts";
 import type { GuestLife } from "../sprite/index.ts";
 import { openDatabase, sessionRecords } from "../store/index.ts";
 import type { Attachment, ExecRequest, SessionEnd } from "./exec.ts";
-import { MemoryLog } from "./log/index.ts";
+import { MemoryLog } from "./testing/memory-log.ts";
 import { Session } from "./session.ts";
 import { Sessions } from "./sessions.ts";
 

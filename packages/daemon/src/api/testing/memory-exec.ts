@@ -18,7 +18,8 @@ import type {
   SessionEnd,
 } from "../../exec/exec.ts";
 
-import { MemoryLog, queryLog } from "../../exec/log/index.ts";
+import { queryLog } from "../../exec/log/index.ts";
+import { MemoryLog } from "../../exec/testing/memory-log.ts";
 import type { MemorySprites } from "./memory-sprites.ts";
 
 /** What a command function can do. */

@@ -278,6 +278,43 @@ describe("log in files", () => {
     await log.discard();
   });
 
+  test("[EXEC-17] a client that comes back takes over its place: nobody waits for the old one", async () => {
+    const log = new FileLog(options(newDirectory()));
+    const model = new Model();
+    const lost = log.read({ from: "start", holdsBack: true });
+    model.append(log, "stdout", 1_000);
+    const pieces = lost.pieces[Symbol.asyncIterator]();
+    await pieces.next();
+    void pieces.next();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    lost.close({ keepMs: 60_000 });
+    const back = log.read({ from: { position: 700 }, holdsBack: true });
+    const read = drain(model, back);
+    for (let count = 0; count < 100; count += 1) {
+      model.append(log, "stdout", 500);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await settled(log);
+    await log.close();
+    expect(await read).toMatchObject({ lost: 0, next: model.bytes.length });
+    await log.discard();
+  });
+
+  test("[LOG-5] readers that take everything never hold back a command that writes byte by byte", async () => {
+    const log = new FileLog(options(newDirectory()));
+    const model = new Model();
+    const read = drain(model, log.read({ from: "start", holdsBack: true }));
+    for (let count = 0; count < 4_000; count += 1) {
+      model.append(log, count % 2 ? "stdout" : "stderr", 1);
+      if (count % 50 === 0) await settled(log);
+    }
+    await settled(log);
+    expect(log.start).toBeGreaterThan(0);
+    await log.close();
+    expect(await read).toMatchObject({ lost: 0, next: model.bytes.length });
+    await log.discard();
+  });
+
   test("[LOG-9] a log that cannot be written holds the command back, and goes on when there is room", async () => {
     const directory = newDirectory();
     await fs.mkdir(path.dirname(directory), { recursive: true });

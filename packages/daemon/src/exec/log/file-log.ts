@@ -31,8 +31,12 @@ const CHUNK_COST_BYTES = 192;
 const SEGMENT_BYTES = 4 * 1024 * 1024;
 /** A log has at least so many segments before its oldest is dropped. */
 const SEGMENTS_MIN = 8;
-/** The part of the log that a slow reader may not use: what is under way to its client, and could be lost with it. */
-const UNDER_WAY_PART = 1 / 4;
+/**
+ * What a slow reader may not use of the log: output that is under way to its client, in our and
+ * the kernels' buffers, and would be lost with the connection, bytes. Of a small log the greater part.
+ */
+const UNDER_WAY_BYTES = 16 * 1024 * 1024;
+const UNDER_WAY_PART = 3 / 4;
 /** While output comes it is flushed to the disk so often, ms. */
 const FLUSH_EVERY_MS = 5_000;
 /** Pause before a failed write is tried again, ms. */
@@ -48,7 +52,9 @@ export interface FileLogOptions {
 export class FileLog implements SessionLog, LogView {
   readonly #options: FileLogOptions;
   readonly #tail = new Tail();
-  readonly #readers = new Map<FileReader, { holdsBack: boolean; slackBytes: number }>();
+  readonly #readers = new Map<FileReader, { holdsBack: boolean }>();
+  /** Readers whose clients vanished, with how to let go of their places. */
+  readonly #lost = new Map<FileReader, AbortController>();
   readonly #discarded = new AbortController();
   #segments: Segment[];
   #handle: FileHandle | undefined;
@@ -158,10 +164,11 @@ export class FileLog implements SessionLog, LogView {
 
   read(options: ReadOptions): LogReader {
     const reader = new FileReader(this, this.#positionFor(options.from));
-    const slackBytes = this.#options.bytesMax * UNDER_WAY_PART;
-    this.#readers.set(reader, { holdsBack: options.holdsBack, slackBytes });
+    if (options.holdsBack) this.#takeLostPlace(reader.position);
+    this.#readers.set(reader, { holdsBack: options.holdsBack });
     const forget = (): void => {
       this.#readers.delete(reader);
+      this.#lost.delete(reader);
       if (this.#readers.size === 0) this.#tail.clear();
       this.#wake();
     };
@@ -172,10 +179,22 @@ export class FileLog implements SessionLog, LogView {
         if (!reader.isOpen) return;
         reader.close();
         this.#wake();
-        if (keepMs === undefined || this.#closed) forget();
-        else void sleep(keepMs, { ref: false, signal: this.#discarded.signal }).then(forget, forget);
+        if (keepMs === undefined || this.#closed) return forget();
+        const taken = new AbortController();
+        this.#lost.set(reader, taken);
+        void sleep(keepMs, { ref: false, signal: AbortSignal.any([taken.signal, this.#discarded.signal]) }).then(forget, forget);
       },
     };
+  }
+
+  /** A client that comes back needs its old place no more: that of a lost reader which had got somewhat further. */
+  #takeLostPlace(position: number): void {
+    const places = [...this.#lost].filter(([{ position: to }]) => to >= position && to - this.#slackBytes <= position);
+    places.sort(([a], [b]) => a.position - b.position)[0]?.[1].abort();
+  }
+
+  get #slackBytes(): number {
+    return Math.min(UNDER_WAY_BYTES, this.#options.bytesMax * UNDER_WAY_PART);
   }
 
   inMemory(position: number): OutputPiece | undefined {
@@ -261,7 +280,7 @@ export class FileLog implements SessionLog, LogView {
   async #makeRoom(bytes: number): Promise<boolean> {
     while (this.bytes + bytes > this.#options.bytesMax && this.#segments.length > 1) {
       const oldest = this.#segments[0] as Segment;
-      if (positionOf(oldest.end) <= this.#neededFrom()) {
+      if (!this.#isNeeded(oldest)) {
         this.#segments.shift();
         await fs.rm(oldest.path, { force: true });
         continue;
@@ -276,13 +295,18 @@ export class FileLog implements SessionLog, LogView {
     return true;
   }
 
-  /** Before this position no reader needs anything. */
-  #neededFrom(): number {
-    let needed = Infinity;
-    for (const [reader, { holdsBack, slackBytes }] of this.#readers) {
-      if (holdsBack) needed = Math.min(needed, reader.position - slackBytes);
+  /**
+   * Whether a holding reader has not taken all of the oldest segment, or has so little behind it
+   * that what is under way to its client could be lost. One that took everything never waits for itself.
+   */
+  #isNeeded(oldest: Segment): boolean {
+    for (const [{ position }, { holdsBack }] of this.#readers) {
+      if (!holdsBack || position >= this.end) continue;
+      if (position < positionOf(oldest.end)) return true;
+      const behind = this.#segments.filter((one) => one !== oldest && positionOf(one.end) <= position);
+      if (behind.reduce((sum, { bytes }) => sum + bytes, 0) < this.#slackBytes) return true;
     }
-    return needed;
+    return false;
   }
 
   async #segmentFor(): Promise<{ segment: Segment; handle: FileHandle }> {

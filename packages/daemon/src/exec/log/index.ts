@@ -1,7 +1,6 @@
 export { ConnectionLog } from "./connection-log.ts";
 export { FileLog, type FileLogOptions } from "./file-log.ts";
 export { queryLog } from "./log-query.ts";
-export { MemoryLog } from "./memory-log.ts";
 export { reclaimLogs } from "./reclaim-logs.ts";
 export {
   type LogReader,

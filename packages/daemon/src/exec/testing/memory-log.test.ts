@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { LogPiece } from "../exec.ts";
 import { MEMORY_LOG_BYTES_MAX, MemoryLog } from "./memory-log.ts";
-import { OffsetError, type OutputChunk } from "./session-log.ts";
+import { OffsetError, type OutputChunk } from "../log/session-log.ts";
 
 function chunk(stream: "stdout" | "stderr", offset: number, text: string): OutputChunk {
   return { stream, offset, data: Buffer.from(text) };
@@ -21,7 +21,7 @@ async function readAll(pieces: AsyncIterable<LogPiece>): Promise<{ stdout: strin
 const all = { from: "start", holdsBack: true } as const;
 
 describe("memory log", () => {
-  test("[EXEC-1] chunks sent again after a new link, cut anywhere, give every byte once and in order", async () => {
+  test("chunks sent again after a new link, cut anywhere, give every byte once and in order", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(fc.boolean(), fc.string({ unit: "binary-ascii", minLength: 1, maxLength: 40 }), fc.nat(30)), { maxLength: 40 }),
@@ -44,14 +44,14 @@ describe("memory log", () => {
     );
   });
 
-  test("[EXEC-1] a gap in the numbering is refused", () => {
+  test("a gap in the numbering is refused", () => {
     const log = new MemoryLog();
     log.append(chunk("stdout", 0, "abc"));
     expect(() => log.append(chunk("stdout", 4, "d"))).toThrow(OffsetError);
     log.append(chunk("stderr", 0, "x"));
   });
 
-  test("[EXEC-16] a slow reader holds the writer back, and so does no reader; reading sets it free", async () => {
+  test("a slow reader holds the writer back, and so does no reader; reading sets it free", async () => {
     const log = new MemoryLog();
     let offset = 0;
     const piece = new Uint8Array(64 * 1024);
@@ -74,14 +74,14 @@ describe("memory log", () => {
     await waiting;
   });
 
-  test("[EXEC-16] a flood of one-byte chunks counts what it costs", () => {
+  test("a flood of one-byte chunks counts what it costs", () => {
     const log = new MemoryLog();
     let offset = 0;
     for (; !log.isFull; offset += 1) log.append({ stream: "stdout", offset, data: new Uint8Array(1) });
     expect(offset).toBeLessThan(10_000);
   });
 
-  test("[EXEC-6] a reader ends only after the last byte that came before the end", async () => {
+  test("a reader ends only after the last byte that came before the end", async () => {
     const log = new MemoryLog();
     const text = readAll(log.read(all).pieces);
     await new Promise((resolve) => setImmediate(resolve));
@@ -90,7 +90,7 @@ describe("memory log", () => {
     expect(await text).toEqual({ stdout: "late", stderr: "" });
   });
 
-  test("[EXEC-1] two readers at their own pace see the same bytes, a third from a position within", async () => {
+  test("two readers at their own pace see the same bytes, a third from a position within", async () => {
     const log = new MemoryLog();
     const first = readAll(log.read(all).pieces);
     log.append(chunk("stdout", 0, "one"));

@@ -1,6 +1,6 @@
 /**
- * A session's output in memory only, for work whose output need not outlive the daemon: chunks in
- * the order they came, bounded, never dropped unread (EXEC-16).
+ * A session's output in memory, for tests of what stands around a log: chunks in the order they
+ * came, bounded, never dropped unread.
  *
  * Invariants: what readers have not taken is kept, and `room()` waits while that is more than the
  * bound; without a reader the writer waits too.
@@ -14,7 +14,7 @@ import {
   type LogReader,
   type ReadOptions,
   type SessionLog,
-} from "./session-log.ts";
+} from "../log/session-log.ts";
 
 /** What one session may hold that clients have not taken, bytes. */
 export const MEMORY_LOG_BYTES_MAX = 1024 * 1024;
