@@ -19,7 +19,7 @@ describe("templates and pools", () => {
   });
   afterAll(async () => await target[Symbol.asyncDispose]());
 
-  test("[TPL-1] [TPL-4] a template gets versions; create takes the current one or a named one", async () => {
+  test("[TPL-1] [TPL-4] [TPL-6] [TPL-8] a template gets versions; create takes the current one or a named one", async () => {
     const first = await call("POST", "/templates", { name: "web", sprite: "base", environment: { STAGE: "one" }, labels: ["web"] });
     expect([first.status, first.json()]).toEqual([201, expect.objectContaining({ name: "web", current_version: 1 })]);
     const second = await call("POST", "/templates", { name: "web", sprite: "base", environment: { STAGE: "two" } });

@@ -7,6 +7,7 @@ export type { SpriteDefaults, SpriteLimits, SpriteQuotas } from "./limits.ts";
 export { type RestSettings } from "./rest.ts";
 export { type RegistryOptions, SpriteRegistry } from "./registry.ts";
 export type {
+  CreateOptions,
   CreateSprite,
   Sprite,
   SpriteCheck,
