@@ -8,6 +8,7 @@ export {
   provisionRuntime,
 } from "./provision/provision.ts";
 export { dataExtents, type Extent } from "./clone/extents.ts";
+export { asDiskError } from "./clone/fs-error.ts";
 export { DiskError, type DiskErrorCode } from "./errors.ts";
 export { syncDirectory, syncFile, tempBeside, writeFileAtomic } from "./layout/atomic.ts";
 export { type HomeLayout, homeLayout } from "./layout/home.ts";

@@ -2,7 +2,7 @@
  * Checkpoints of sprites: made, listed, restored, deleted (docs/spec/checkpoints.md). One change
  * at a time for each sprite; everything long goes on when its caller leaves.
  */
-import { ignore, Mailbox, MailboxFullError, waitFor } from "@sprited/base";
+import { ignore, Mailbox, MailboxFullError, sleep, waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { Sprite, SpriteRegistry } from "../sprite/index.ts";
 import type { CheckpointRow } from "../store/index.ts";
@@ -18,6 +18,8 @@ import { emptyScratch, type Verifier } from "./verifier.ts";
 
 /** Changes that may wait for one sprite. */
 const QUEUE_CAPACITY = 8;
+/** How long an orderly end waits for work under way, ms. */
+const CLOSE_WAIT_MS = 10_000;
 /** Longest wait for a checkpoint's check by whoever makes something of it, ms. */
 const CHECK_WAIT_MS = 10 * 60_000;
 
@@ -123,7 +125,9 @@ export class Checkpoints {
 
   async close(): Promise<void> {
     this.#unsubscribe();
-    await Promise.all([...this.#running].map((work) => work.catch(ignore("told to its watchers"))));
+    const ended = Promise.all([...this.#running].map((work) => work.catch(ignore("told to its watchers"))));
+    // What is cut off by the end of the program is settled by the next one.
+    await Promise.race([ended, sleep(CLOSE_WAIT_MS, { ref: false })]);
     await this.#options.verifier.close();
   }
 

@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { DiskError, type DiskPool, syncDirectory, syncFile, writeFileAtomic } from "@sprited/disk";
+import { asDiskError, DiskError, type DiskPool, syncDirectory, syncFile, writeFileAtomic } from "@sprited/disk";
 import { z } from "zod";
 import { type MemoryRecord, memoryPaths } from "../machine/index.ts";
 import type { StateFiles } from "./sprite-state.ts";
@@ -104,30 +104,11 @@ export class CheckpointFiles {
     identity: MetaIdentity,
     memory: MemoryRecord | undefined,
   ): Promise<{ diskBytes: number; memoryBytes: number }> {
-    const files = memory ? [target.diskPath, target.ramPath, target.statePath] : [target.diskPath];
-    for (const file of files) await syncFile(file);
-    if (memory) await syncDirectory(target.memoryDirectory);
-    const disk = await fs.stat(target.diskPath);
-    const meta: CheckpointMeta = {
-      format: 1,
-      ...identity,
-      diskBytes: disk.size,
-      memory: memory
-        ? {
-            record: memory,
-            ramBytes: (await fs.stat(target.ramPath)).size,
-            stateBytes: (await fs.stat(target.statePath)).size,
-            stateSha256: sha256(await fs.readFile(target.statePath)),
-          }
-        : null,
-    };
-    await syncDirectory(target.directory);
-    const text = JSON.stringify({ sha256: sha256(JSON.stringify(meta)), content: meta });
-    await writeFileAtomic(path.join(target.directory, META_FILE), text, 0o600);
-    const spriteDirectory = path.dirname(target.directory);
-    for (const directory of [spriteDirectory, path.dirname(spriteDirectory)]) await syncDirectory(directory);
-    const memoryBytes = memory ? allocated(await fs.stat(target.ramPath)) + allocated(await fs.stat(target.statePath)) : 0;
-    return { diskBytes: allocated(disk), memoryBytes };
+    try {
+      return await seal(target, identity, memory);
+    } catch (error) {
+      throw asDiskError(error, "writing a checkpoint");
+    }
   }
 
   /** Reads the meta data and compares what lies there with it. Throws `disk_damaged`. */
@@ -178,6 +159,37 @@ export class CheckpointFiles {
   async spriteIds(): Promise<string[]> {
     return await namesIn(this.#root);
   }
+}
+
+async function seal(
+  target: CheckpointPaths,
+  identity: MetaIdentity,
+  memory: MemoryRecord | undefined,
+): Promise<{ diskBytes: number; memoryBytes: number }> {
+  const files = memory ? [target.diskPath, target.ramPath, target.statePath] : [target.diskPath];
+  for (const file of files) await syncFile(file);
+  if (memory) await syncDirectory(target.memoryDirectory);
+  const disk = await fs.stat(target.diskPath);
+  const meta: CheckpointMeta = {
+    format: 1,
+    ...identity,
+    diskBytes: disk.size,
+    memory: memory
+      ? {
+          record: memory,
+          ramBytes: (await fs.stat(target.ramPath)).size,
+          stateBytes: (await fs.stat(target.statePath)).size,
+          stateSha256: sha256(await fs.readFile(target.statePath)),
+        }
+      : null,
+  };
+  await syncDirectory(target.directory);
+  const text = JSON.stringify({ sha256: sha256(JSON.stringify(meta)), content: meta });
+  await writeFileAtomic(path.join(target.directory, META_FILE), text, 0o600);
+  const spriteDirectory = path.dirname(target.directory);
+  for (const directory of [spriteDirectory, path.dirname(spriteDirectory)]) await syncDirectory(directory);
+  const memoryBytes = memory ? allocated(await fs.stat(target.ramPath)) + allocated(await fs.stat(target.statePath)) : 0;
+  return { diskBytes: allocated(disk), memoryBytes };
 }
 
 async function readMeta(file: string): Promise<CheckpointMeta> {
