@@ -24,8 +24,10 @@ export default defineConfig({
       { test: { name: "contract", include: ["packages/*/src/**/contract/**/*.test.ts"], exclude: [REAL_VMS], testTimeout: 30_000 } },
       { test: { name: "compat", include: ["tests/compat/**/*.test.ts"] } },
       { test: { name: "integration", include: ["tests/integration/**/*.test.ts", `packages/${REAL_VMS}`], ...withVms } },
+      { test: { name: "chaos", include: ["tests/chaos/**/*.test.ts"], testTimeout: 120_000 } },
       { test: { name: "conformance", include: ["tests/conformance/**/*.test.ts"], ...withVms } },
       { test: { name: "e2e", include: ["tests/e2e/**/*.test.ts"], ...withVms } },
+      { test: { name: "realwork", include: ["tests/realwork/**/*.test.ts"], ...withVms } },
     ],
   },
 });

@@ -35,12 +35,12 @@ export class CliHome {
 
   async run(
     args: readonly string[],
-    options: { env?: Record<string, string>; cwd?: string; input?: string | Uint8Array } = {},
+    options: { env?: Record<string, string>; cwd?: string; input?: string | Uint8Array; timeoutMs?: number } = {},
   ): Promise<CliResult> {
     const child = this.start(args, options);
     child.stdin?.on("error", () => {}); // ended without reading
     child.stdin?.end(options.input ?? "");
-    return collect(child);
+    return collect(child, options.timeoutMs);
   }
 
   async remove(): Promise<void> {
@@ -48,12 +48,12 @@ export class CliHome {
   }
 }
 
-/** Waits for the end of a started command. */
-export async function collect(child: ChildProcess): Promise<CliResult> {
+/** Waits for the end of a started command; one that takes longer than `timeoutMs` is killed. */
+export async function collect(child: ChildProcess, timeoutMs = RUN_TIMEOUT_MS): Promise<CliResult> {
   const pieces: { out: Buffer[]; err: Buffer[] } = { out: [], err: [] };
   child.stdout?.on("data", (data: Buffer) => pieces.out.push(data));
   child.stderr?.on("data", (data: Buffer) => pieces.err.push(data));
-  const timer = setTimeout(() => child.kill("SIGKILL"), RUN_TIMEOUT_MS);
+  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
   clearTimeout(timer);
   const stdout = Buffer.concat(pieces.out);

@@ -39,6 +39,8 @@ export interface DaemonOptions {
   environment?: Record<string, string>;
   /** A home that exists; a clone of the prepared one when left out. */
   home?: TestHome;
+  /** What its sprites are made of; the small test image when left out. */
+  image?: string;
 }
 
 export class DaemonProcess implements Target, AsyncDisposable {
@@ -65,12 +67,13 @@ export class DaemonProcess implements Target, AsyncDisposable {
 
   static async open(options: DaemonOptions = {}): Promise<DaemonProcess> {
     await sweepAbandonedHomes();
-    const home = options.home ?? (await cloneHome());
-    const [accelerator, storageGb] = [await preparedAccelerator(), await preparedStorageGb()];
+    const home = options.home ?? (await cloneHome({ image: options.image }));
+    const [accelerator, storageGb] = [await preparedAccelerator(), await preparedStorageGb(options.image)];
     const daemon = new DaemonProcess(home, await freePort(), {
       ...(await networkOf(home.id)),
       ...(accelerator === undefined ? {} : { SPRITED_VMM_ACCELERATOR: accelerator }),
       ...(storageGb === undefined ? {} : { SPRITED_SPRITE_STORAGE_GB: String(storageGb) }),
+      ...(options.image === undefined ? {} : { SPRITED_SPRITE_IMAGE: options.image }),
       ...options.environment,
     });
     try {

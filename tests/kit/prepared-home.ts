@@ -5,7 +5,7 @@
  * home is ever written to. A daemon may sweep whatever it finds in its own home.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ignore, run } from "@sprited/base";
@@ -41,6 +41,16 @@ export function findPreparedHome(): { layout: HomeLayout } | { missing: string }
   return { missing: `${reasons.join("; ")}; set SPRITED_TEST_HOME to a home whose set-up is done` };
 }
 
+/** Whether an image of that name has been built in the prepared home. */
+export function hasPreparedImage(image: string): boolean {
+  const found = findPreparedHome();
+  if ("missing" in found) return false;
+  return readdirSync(found.layout.images).some((name) => {
+    const file = path.join(found.layout.images, name, "image.json");
+    return existsSync(file) && (JSON.parse(readFileSync(file, "utf8")) as { name?: string }).name === image;
+  });
+}
+
 /** A home of one test file. */
 export interface TestHome {
   layout: HomeLayout;
@@ -63,7 +73,7 @@ export function describeHome(root: string): Omit<TestHome, "remove"> {
 }
 
 /** Makes a home of its own that shares what the prepared one has built. */
-export async function cloneHome(options: { withImages?: boolean } = {}): Promise<TestHome> {
+export async function cloneHome(options: { withImages?: boolean; image?: string | undefined } = {}): Promise<TestHome> {
   const found = findPreparedHome();
   if ("missing" in found) throw new Error(found.missing);
   const source = found.layout;
@@ -76,7 +86,7 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
     await fs.mkdir(directory, { recursive: true, mode: 0o711 });
   await fs.writeFile(path.join(layout.root, OWNER_FILE), await processIdentity(process.pid));
   await cloneRuntime(source, shelf, layout.runtime);
-  if (options.withImages !== false) await reflinkInto(source.images, layout.images, await imageDirectories(source.images));
+  if (options.withImages !== false) await reflinkInto(source.images, layout.images, await imageDirectories(source.images, options.image));
   const cached = await fs.readdir(cache);
   const prepared = await fs.readdir(source.bootSnapshots).catch(() => []);
   await reflinkInto(cache, layout.bootSnapshots, cached);
@@ -95,11 +105,11 @@ export async function cloneHome(options: { withImages?: boolean } = {}): Promise
 }
 
 /** Size in GB that the prepared image was made for; undefined when it has none yet. */
-export async function preparedStorageGb(): Promise<number | undefined> {
+export async function preparedStorageGb(image = TEST_IMAGE): Promise<number | undefined> {
   const found = findPreparedHome();
   if ("missing" in found) return undefined;
   const sizes: number[] = [];
-  for (const name of await imageDirectories(found.layout.images)) {
+  for (const name of await imageDirectories(found.layout.images, image)) {
     for (const file of await fs.readdir(path.join(found.layout.images, name))) {
       const size = /^image-(\d+)g\.raw$/.exec(file)?.[1];
       if (size !== undefined) sizes.push(Number(size));
@@ -153,11 +163,11 @@ async function removeOldSystems(shelf: string): Promise<void> {
 }
 
 /** Directories of the image that test sprites are made of. */
-async function imageDirectories(images: string): Promise<string[]> {
+async function imageDirectories(images: string, image = TEST_IMAGE): Promise<string[]> {
   const found: string[] = [];
   for (const name of await fs.readdir(images)) {
     const text = await fs.readFile(path.join(images, name, "image.json"), "utf8").catch(() => "{}");
-    if ((JSON.parse(text) as { name?: string }).name === TEST_IMAGE) found.push(name);
+    if ((JSON.parse(text) as { name?: string }).name === image) found.push(name);
   }
   return found;
 }
