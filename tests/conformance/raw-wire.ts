@@ -125,6 +125,7 @@ export function rawWire(target: () => Target): void {
         rows: expect.any(Number),
         is_owner: true,
         tty: false,
+        offset: 0,
       });
       expect(Number.isInteger(exec.jsonMessages[0]?.["created"])).toBe(true);
       const frames = rest.flatMap((message) => (message.kind === "binary" ? [message.data.toString("hex")] : []));

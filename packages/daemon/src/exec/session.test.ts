@@ -5,9 +5,10 @@ import { describe, expect, test } from "vitest";
 import { GuestError, type GuestLink, type SessionEvent, type SessionStream } from "../guest/index.ts";
 import type { Machine } from "../machine/index.ts";
 import { Activities } from "../sprite/activity.ts";
-import type { GuestLife } from "../sprite/index.ts";
+import type { GuestLife, LifeEnd } from "../sprite/index.ts";
 import { openDatabase, sessionRecords } from "../store/index.ts";
-import type { Attachment, ExecRequest, SessionEnd } from "./exec.ts";
+import type { Attachment, ExecRequest, SessionEnd, SessionOwner } from "./exec.ts";
+import type { SessionLog } from "./log/index.ts";
 import { MemoryLog } from "./testing/memory-log.ts";
 import { Session } from "./session.ts";
 import { Sessions } from "./sessions.ts";
@@ -270,5 +271,112 @@ describe("exec feature", () => {
     const { sessions } = sessionsOver([machine]);
     await expect(sessions.start("o", "s", request)).rejects.toMatchObject({ code: "guest_inner_failed" });
     expect(sessions.list("o", "s")).toEqual([]);
+  });
+});
+
+/** Everything around a session that a test can look at. */
+function staged(options: { life?: GuestLife; owner?: SessionOwner; log?: SessionLog; tty?: boolean } = {}) {
+  const activities = new Activities({ nowMs: Date.now });
+  const steps: string[] = [];
+  const recorded = Promise.withResolvers<void>();
+  const session = new Session({
+    facts: {
+      id: "1",
+      spriteId: "s1",
+      owner: options.owner ?? "session",
+      command: "test",
+      argv: ["test"],
+      workdir: "",
+      size: options.tty ? { cols: 80, rows: 24 } : undefined,
+      createdAtMs: 0,
+      runAfterDisconnectMs: undefined,
+    },
+    life: options.life ?? lifeOfMachine(stagedMachine([]).machine),
+    log: options.log ?? new MemoryLog(),
+    inputKnown: true,
+    activities,
+    wake: () => void steps.push("wake"),
+    onResize: ({ cols, rows }) => void steps.push(`resize ${cols}x${rows}`),
+    onEnd: async () => {
+      steps.push("recording");
+      await recorded.promise;
+    },
+    logger: silentLogger,
+  });
+  return { session, activities, steps, recorded, holders: () => activities.holders("s1").map(({ kind }) => kind) };
+}
+
+describe("a session over sleep", () => {
+  test("[EXEC-12] nothing ends while the sprite sleeps; it goes on with the next machine, and ends with the life", async () => {
+    const [first, second] = [new StagedStream(), new StagedStream()];
+    const awake = Promise.withResolvers<GuestLink>();
+    const end = Promise.withResolvers<LifeEnd>();
+    const life: GuestLife = { id: "l1", ended: end.promise, link: () => awake.promise };
+    const { session } = staged({ life });
+    const client = session.attach();
+    const text = textOf(client);
+    session.follow(first);
+    first.give({ type: "started", pid: 1, inputTaken: 0 }, output(0, "one "), new GuestError("guest_link_lost", "asleep"));
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(session.end).toBeUndefined();
+    session.signal("SIGINT");
+    await client.write(Buffer.from("typed"));
+    awake.resolve({ attachSession: async () => second } as unknown as GuestLink);
+    second.give({ type: "started", pid: 1, inputTaken: 0 }, output(4, "two"));
+    await expect.poll(() => second.sent).toEqual(["signal INT", "input 0 typed"]);
+    second.give(new GuestError("guest_link_lost", "gone"));
+    end.resolve({ code: "sprite_restored", reason: "the sprite was restored" });
+    expect(await client.ended).toEqual({ kind: "lost", code: "sprite_restored", reason: "the sprite was restored" });
+    expect(await text).toBe("one two");
+  });
+
+  test("[EXEC-21] clients and running jobs hold the sprite awake; who comes, types or signals wakes it", async () => {
+    const { session, steps, holders } = staged();
+    expect(holders()).toEqual([]);
+    const [one, two] = [session.attach(), session.attach()];
+    expect([holders(), steps.length]).toEqual([["session"], 2]);
+    one.close();
+    expect(holders()).toEqual(["session"]);
+    two.close();
+    expect(holders()).toEqual([]);
+    session.signal("TERM");
+    expect(steps).toEqual(["wake", "wake", "wake"]);
+
+    const job = staged({ owner: "job" });
+    const stream = new StagedStream();
+    job.session.follow(stream);
+    expect(job.holders()).toEqual(["job"]);
+    stream.give({ type: "started", pid: 1, inputTaken: 0 }, exit(0));
+    job.recorded.resolve();
+    await job.session.ended;
+    expect(job.holders()).toEqual([]);
+  });
+
+  test("[EXEC-13] clients hear of the end before it is recorded, jobs only after", async () => {
+    for (const owner of ["session", "job"] as const) {
+      const { session, steps, recorded } = staged({ owner });
+      const stream = new StagedStream();
+      session.follow(stream);
+      stream.give({ type: "started", pid: 1, inputTaken: 0 }, exit(7));
+      await expect.poll(() => steps).toContain("recording");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(session.end !== undefined).toBe(owner === "session");
+      recorded.resolve();
+      expect(await session.ended).toEqual({ kind: "exit", exit: { code: 7, signal: null } });
+    }
+  });
+
+  test("[EXEC-18] the window of the client that typed last reaches the terminal", async () => {
+    const { session, steps } = staged({ tty: true });
+    const stream = new StagedStream();
+    session.follow(stream);
+    stream.give({ type: "started", pid: 1, inputTaken: 0 });
+    const [one, two] = [session.attach(), session.attach()];
+    one.resize({ cols: 100, rows: 30 });
+    two.resize({ cols: 90, rows: 20 });
+    await one.write(Buffer.from("x"));
+    expect(steps.filter((step) => step.startsWith("resize"))).toEqual(["resize 100x30", "resize 90x20", "resize 100x30"]);
+    expect(session.size).toEqual({ cols: 100, rows: 30 });
+    stream.give(exit(0));
   });
 });

@@ -29,6 +29,7 @@ export class ConnectionLog implements SessionLog {
   #first = 0;
   #safe: Offsets;
   #next: Offsets;
+  #confirmed = 0;
   #heldBytes = 0;
   #closed = false;
   #waiters: (() => void)[] = [];
@@ -77,15 +78,25 @@ export class ConnectionLog implements SessionLog {
     this.#next[chunk.stream] = expected + data.length;
     this.#heldBytes += data.length;
     this.#wake();
+    this.#drop();
   }
 
   onSafe(listener: () => void): void {
     this.#onSafe = listener;
   }
 
-  /** The client has every byte before `position` for good. Positions beyond what came are ignored. */
+  /**
+   * The client has every byte before `position` for good. That may be more than has come: after a
+   * restart of the daemon the agent sends again what was not acknowledged to it.
+   */
   confirm(position: number): void {
-    if (position <= this.start || position > this.end) return;
+    this.#confirmed = Math.max(this.#confirmed, position);
+    this.#drop();
+  }
+
+  #drop(): void {
+    const position = Math.min(this.#confirmed, this.end);
+    if (position <= this.start) return;
     let gone = 0;
     for (const { stream, offset, position: at, data } of this.#chunks) {
       if (at >= position) break;

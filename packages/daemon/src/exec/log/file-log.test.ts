@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { LogPiece } from "../exec.ts";
 import { FileLog, WAITING_BYTES_MAX } from "./file-log.ts";
+import { reclaimLogs } from "./reclaim-logs.ts";
 import { OffsetError, positionOf, type StreamName } from "./session-log.ts";
 import { StoredLog } from "./stored-log.ts";
 
@@ -312,6 +313,57 @@ describe("log in files", () => {
     expect(log.start).toBeGreaterThan(0);
     await log.close();
     expect(await read).toMatchObject({ lost: 0, next: model.bytes.length });
+    await log.discard();
+  });
+
+  test("[LOG-8] a closed log is on the disk and its file let go of after the flush, also when nothing was ever written", async () => {
+    const directory = newDirectory();
+    const log = new FileLog(options(directory));
+    const model = new Model();
+    model.append(log, "stdout", 5_000);
+    await log.close();
+    await log.flush();
+    const again = await FileLog.reopen(options(directory));
+    expect(again.offsets).toEqual(model.offsets);
+    const empty = new FileLog(options(newDirectory()));
+    await empty.close();
+    await empty.flush();
+    expect(empty.bytes).toBe(0);
+  });
+
+  test("[LOG-10] logs without a record are removed, others are not touched", async () => {
+    for (const name of ["s1/1", "s1/2", "s2/1"]) await fs.mkdir(path.join(root, name), { recursive: true });
+    await fs.writeFile(path.join(root, "stray"), "");
+    await reclaimLogs(root, [{ spriteId: "s1", id: "2" }], silentLogger);
+    expect([await fs.readdir(root), await fs.readdir(path.join(root, "s1"))]).toEqual([["s1"], ["2"]]);
+    await reclaimLogs(path.join(root, "missing"), [], silentLogger);
+  });
+
+  test("[LOG-11] readers that lag share what is in memory: it does not grow with them", async () => {
+    const log = new FileLog(options(newDirectory(), 64 * 1024 * 1024));
+    const readers = Array.from({ length: 50 }, () => log.read({ from: "start", holdsBack: true }));
+    const tail: number[] = [];
+    const data = new Uint8Array(64 * 1024);
+    for (let offset = 0; offset < 16 * 1024 * 1024; offset += data.length) {
+      log.append({ stream: "stdout", offset, data });
+      await log.room();
+    }
+    await settled(log);
+    for (let position = 0; position < log.end; position += data.length) if (log.inMemory(position)) tail.push(position);
+    expect(tail.length * data.length).toBeLessThanOrEqual(256 * 1024);
+    for (const reader of readers) reader.close();
+    expect(log.inMemory(log.end - 1)).toBeUndefined();
+    await log.discard();
+  });
+
+  test("[EXEC-6] a reader ends only after the last byte that came before the end", async () => {
+    const log = new FileLog(options(newDirectory()));
+    const model = new Model();
+    const read = drain(model, log.read({ from: "end", holdsBack: true }));
+    await new Promise((resolve) => setImmediate(resolve));
+    model.append(log, "stderr", 10);
+    await log.close();
+    expect(await read).toMatchObject({ read: 10, lost: 0 });
     await log.discard();
   });
 
