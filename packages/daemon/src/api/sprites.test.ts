@@ -102,16 +102,21 @@ describe("sprites", () => {
     ]);
   });
 
-  it("[API-4] sleep that keeps the memory is refused with the reason", async () => {
+  it("[API-4] sleep answers with the sprite that sleeps, whatever its body", async () => {
     await create("a");
     for (const body of [undefined, {}, { cold: false }]) {
       const response = await bed.call("POST", "/v1/sprites/a/sleep", body === undefined ? {} : { body });
-      expect([response.status, await response.json()]).toEqual([
-        501,
-        expect.objectContaining({ error: "not_available_yet", message: expect.stringContaining("memory") }),
-      ]);
+      expect([response.status, await response.json()]).toEqual([200, expect.objectContaining({ name: "a" })]);
     }
     expect((await bed.call("POST", "/v1/sprites/none/sleep")).status).toBe(404);
+  });
+
+  it("[API-4] a sprite's own idle time is set, changed and given up", async () => {
+    const made = await bed.call("POST", "/v1/sprites", { body: { name: "a", config: { idle_seconds: 5 } } });
+    expect(made.status).toBe(201);
+    for (const idle_seconds of [-1, 1.5, "5"]) {
+      expect((await bed.call("PUT", "/v1/sprites/a", { body: { config: { idle_seconds } } })).status).toBe(400);
+    }
   });
 });
 

@@ -11,7 +11,7 @@ import type { VmExit } from "@sprited/vmm";
 import type { Machine, MachineRecord } from "../../machine/index.ts";
 import { type GuestLife, type LifeEnd, untilAborted } from "../life.ts";
 import type { SpriteState } from "../lifecycle.ts";
-import { type DriverOptions, SpriteCore } from "./core.ts";
+import { type DriverOptions, SpriteCore } from "./sprite-core.ts";
 import { recover } from "./recover.ts";
 import { sleep, type SleepOptions } from "./sleep.ts";
 import { replace, type Replaced, type ReplacePlace, snapshot, type SnapshotOptions, type SnapshotSource } from "./still.ts";

@@ -6,7 +6,7 @@
 import { ignore } from "@sprited/base";
 import { isMemoryWhole, type Machine, type MachineRecord } from "../../machine/index.ts";
 import { incarnationOf, type SpriteState } from "../lifecycle.ts";
-import type { SpriteCore } from "./core.ts";
+import type { SpriteCore } from "./sprite-core.ts";
 import { removeStrayMemory } from "./sleep.ts";
 import { lost } from "./wake.ts";
 

@@ -4,7 +4,7 @@
  */
 import { ignore } from "@sprited/base";
 import { type Machine, removeMemory } from "../../machine/index.ts";
-import type { SpriteCore } from "./core.ts";
+import type { SpriteCore } from "./sprite-core.ts";
 import { rouse } from "./wake.ts";
 
 /** Longest wait until the guest's processes stand still and its disk is flushed, ms; without that a later loss of the memory costs more. */

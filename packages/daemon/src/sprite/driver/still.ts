@@ -6,7 +6,7 @@
 import { mkdir } from "node:fs/promises";
 import { memoryPaths, type Machine, type MemoryRecord, removeMemory } from "../../machine/index.ts";
 import type { LifeEnd } from "../life.ts";
-import type { SpriteCore } from "./core.ts";
+import type { SpriteCore } from "./sprite-core.ts";
 import { stand } from "./sleep.ts";
 import { rouse } from "./wake.ts";
 

@@ -7,7 +7,7 @@ import type { Machine, MachineRecord, MemoryRecord } from "../../machine/index.t
 import { isMemoryWhole, removeMemory } from "../../machine/index.ts";
 import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
-import type { SpriteCore } from "./core.ts";
+import type { SpriteCore } from "./sprite-core.ts";
 
 const NOT_RESUMED = "the sprite's memory could not be resumed";
 
