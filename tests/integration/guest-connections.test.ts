@@ -146,7 +146,7 @@ describe("a connection", () => {
     await gone.promise;
   });
 
-  test("[SESS-4] goes on at any byte over another stream", async () => {
+  test("[SESS-4] [CONN-6] is listed, and goes on at any byte over another stream", async () => {
     await using server = await serve((socket) => socket.pipe(socket));
     const id = nextId();
     const first = await link.startSession(id, { connect: { host: "127.0.0.1", port: server.port } });
@@ -156,6 +156,8 @@ describe("a connection", () => {
       if (event.type === "output") got += Buffer.from(event.data).toString();
       if (got === "first ") break;
     }
+    const listed = (await link.listSessions()).find((session) => session.id === id);
+    expect(listed).toMatchObject({ connect: { host: "127.0.0.1" }, argv: [], pid: null, kept_from: { stdout: 0, stderr: 0 } });
     const second = await link.attachSession(id, { stdout: 6, stderr: 0 });
     void second.sendInput(0, Buffer.from("first second"));
     second.endInput(12);

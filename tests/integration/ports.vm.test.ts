@@ -11,7 +11,7 @@ import { vmSkipReason } from "../kit/preflight.ts";
 import { ProxySocket } from "../kit/proxy-socket.ts";
 import { sdkOf, uniqueName } from "../kit/target.ts";
 
-vi.setConfig({ testTimeout: 240_000, hookTimeout: 300_000 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
 
 const openSocket = (url: string, headers: Record<string, string>): WebSocketLike =>
   new WebSocket(url, { headers, perMessageDeflate: false }) as unknown as WebSocketLike;

@@ -23,21 +23,24 @@ export class ProxySocket {
   }
 
   /** Opens the endpoint, sends `request` and waits for the answer. */
-  static async open(target: Target, name: string, request: object | string): Promise<ProxySocket> {
+  static async open(target: Target, name: string, request: object | string, options: { autoPong?: boolean } = {}): Promise<ProxySocket> {
     const socket = new WebSocket(`${target.baseUrl.replace(/^http/, "ws")}/v1/sprites/${name}/proxy`, {
       headers: { authorization: `Bearer ${target.token}` },
       perMessageDeflate: false,
+      ...options,
     });
     const opened = new ProxySocket(socket);
     await withDeadline("the proxy's answer", { timeoutMs: ANSWER_TIMEOUT_MS }, async (signal) => {
       await once(socket, "open", { signal });
       socket.send(typeof request === "string" ? request : JSON.stringify(request));
-      const [answer] = (await once(socket, "message", { signal })) as [Buffer];
-      opened.answer = JSON.parse(answer.toString("utf8")) as Record<string, unknown>;
+      const answered = once(socket, "message", { signal });
+      // Before the answer: bytes may come with it.
       socket.on("message", (data: Buffer, isBinary) => {
         if (isBinary) opened.chunks.push(Buffer.from(data));
         else opened.texts.push(JSON.parse(data.toString("utf8")) as Record<string, unknown>);
       });
+      await answered;
+      opened.answer = opened.texts.shift() ?? {};
     });
     return opened;
   }

@@ -5,7 +5,7 @@
  * Invariants: nothing is read unless `scan` is called; what one scan found is immutable.
  */
 import fs from "node:fs";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { sleep } from "@sprited/base";
 import { GUEST_LISTENERS_MAX, type GuestListener } from "@sprited/protocol/guest";
 import { type ListeningSocket, listeningSockets } from "./listeners.ts";
 import type { SpriteNetwork } from "./network.ts";
@@ -66,7 +66,7 @@ export class PortScan {
       }
       if (wanted.size === 0) return;
       if (performance.now() - sliceMs < SLICE_MS) continue;
-      await nextTurn();
+      await sleep(1);
       sliceMs = performance.now();
     }
     for (const link of wanted) this.#owners.set(link.slice("socket:[".length, -1), 0);

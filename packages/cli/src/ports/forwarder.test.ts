@@ -73,6 +73,6 @@ describe("forwarded ports", () => {
     await settled();
     forwarder.listed([at(1111), at(4000), at(5000)]);
     await settled();
-    expect([...open.keys()].sort()).toEqual([4000, 5000]);
+    expect([...open.keys()].toSorted((one, other) => one - other)).toEqual([4000, 5000]);
   });
 });

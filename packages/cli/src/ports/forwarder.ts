@@ -38,7 +38,10 @@ export function forwardNewPorts(target: Target, options: ForwarderOptions): Asyn
       closed: (port) => forwarder.closed(port),
     },
     { signal: over.signal },
-  ).catch(() => {}); // a server without this call: nothing is forwarded
+  ).then(
+    () => {},
+    () => {}, // a server without this call: nothing is forwarded
+  );
   return {
     async [Symbol.asyncDispose]() {
       over.abort();

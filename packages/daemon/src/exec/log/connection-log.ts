@@ -139,10 +139,11 @@ export class ConnectionLog implements SessionLog {
     return { position: Math.max(wanted, this.start), pieces: this.#iterate(wanted, over, options.follow ?? true), close };
   }
 
-  async *#iterate(wanted: number, over: { isClosed: boolean }, follow: boolean): AsyncGenerator<LogPiece> {
-    if (wanted < this.start) {
-      const bytes = this.start - wanted;
-      yield { kind: "gap", position: wanted, bytes, streamBytes: { stdout: bytes, stderr: 0 }, streamEnd: this.safe };
+  async *#iterate(asked: number, over: { isClosed: boolean }, follow: boolean): AsyncGenerator<LogPiece> {
+    const wanted = Math.max(asked, this.start);
+    if (wanted > asked) {
+      const bytes = wanted - asked;
+      yield { kind: "gap", position: asked, bytes, streamBytes: { stdout: bytes, stderr: 0 }, streamEnd: this.safe };
     }
     for (let at = this.#first; !over.isClosed;) {
       at = Math.max(at, this.#first);
