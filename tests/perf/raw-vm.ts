@@ -16,7 +16,7 @@ import { z } from "zod";
 
 const START_TIMEOUT_MS = 120_000;
 /** Where device state begins in its file; the bytes before it are the product's own header. */
-const STATE_OFFSET = 4096;
+export const STATE_OFFSET = 4096;
 
 /** First descriptor of a VM's files. */
 const FILES_FROM = 3;
@@ -30,27 +30,43 @@ export interface VmTemplate {
   /** Descriptor of the sprite's own disk. */
   diskFd: number;
   stateFd: number;
-  /** Descriptor of the file that memory would be saved to; a raw VM gets one of its own that stays empty. */
+  /** Descriptor of the file that memory would be saved to; a raw VM gets one of its own. */
   saveFd: number | undefined;
+  /** Descriptor of the RAM of a VM that goes on with a memory of its own; undefined for one that began as the boot snapshot. */
+  ownRamFd: number | undefined;
+}
+
+/** Whom a raw VM's agent is told to be. */
+export interface RawIdentity {
+  hostname: string;
+  /** 32 hex digits. */
+  machine_id: string;
+  renew: boolean;
 }
 
 const vmRecord = z.object({
   spec: z.object({
     disks: z.array(z.object({ path: z.string(), readOnly: z.boolean() })),
-    memory: z.object({ savePath: z.string().optional(), snapshot: z.object({ ramPath: z.string(), statePath: z.string() }) }),
+    memory: z.object({
+      savePath: z.string().optional(),
+      once: z.boolean().optional(),
+      snapshot: z.object({ ramPath: z.string(), statePath: z.string() }),
+    }),
   }),
 });
 
 /** argv of a VM process, and its files in the order in which it got them open, from its own record. */
 export async function readTemplate(pid: number, recordPath: string): Promise<VmTemplate> {
   const [program = "", ...own] = (await fs.readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
-  // The raw VM maps the boot snapshot itself: nothing can be quicker.
-  const args = own.map((arg) => arg.replace(/^(memory-backend-file,.*),share=on$/, "$1,share=off,readonly=on,rom=off"));
   const { disks, memory } = vmRecord.parse(JSON.parse(await fs.readFile(recordPath, "utf8"))).spec;
+  const { ramPath, statePath } = memory.snapshot;
+  const isOwn = memory.once === true;
+  // A raw VM that begins as the boot snapshot maps it itself: nothing can be quicker.
+  const args = isOwn ? own : own.map((arg) => arg.replace(/^(memory-backend-file,.*),share=on$/, "$1,share=off,readonly=on,rom=off"));
   const paths = [
     ...disks.map((disk) => ({ path: disk.path, flags: disk.readOnly ? ("r" as const) : ("r+" as const) })),
-    { path: path.join(path.dirname(memory.snapshot.statePath), "ram"), flags: "r" as const },
-    { path: memory.snapshot.statePath, flags: "r" as const },
+    isOwn ? { path: ramPath, flags: "r+" as const } : { path: path.join(path.dirname(statePath), "ram"), flags: "r" as const },
+    { path: statePath, flags: "r" as const },
     ...(memory.savePath === undefined ? [] : [{ path: memory.savePath, flags: "a" as const }]),
     ...(args.some((arg) => arg.startsWith("kvm,")) ? [{ path: "/dev/kvm", flags: "r+" as const }] : []),
   ];
@@ -59,12 +75,12 @@ export async function readTemplate(pid: number, recordPath: string): Promise<VmT
   const disk = disks.find((each) => !each.readOnly);
   if (!disk) throw new Error("the VM has no disk of its own");
   const saveFd = memory.savePath === undefined ? undefined : fdOf(memory.savePath);
-  return { program, args, files, diskFd: fdOf(disk.path), stateFd: fdOf(memory.snapshot.statePath), saveFd };
+  return { program, args, files, diskFd: fdOf(disk.path), stateFd: fdOf(statePath), saveFd, ownRamFd: isOwn ? fdOf(ramPath) : undefined };
 }
 
 /** Network places for raw VMs, in a range of their own. */
 export async function openRawNetwork(home: string, subnet: string, spare: number): Promise<OpenNetworkSlots> {
-  const slots = await openNetworkSlots({ home, layout: { management: MANAGEMENT_NETWORK, user: USER_NETWORK }, subnet, spare, max: 64 });
+  const slots = await openNetworkSlots({ home, layout: { management: MANAGEMENT_NETWORK, user: USER_NETWORK }, subnet, spare, max: 128 });
   await slots.settle();
   return slots;
 }
@@ -95,11 +111,23 @@ export interface RawVm extends AsyncDisposable {
   link: GuestLink;
 }
 
+/** Files of a raw VM that has or makes a memory of its own, below its place. */
+export const RAM_FILE = "ram";
+export const STATE_FILE = "state";
+export const SAVE_FILE = "save";
+
 /** Resumes the snapshot in a prepared place and greets its agent. */
-export async function startRawVm(template: VmTemplate, place: RawPlace): Promise<RawVm> {
+export async function startRawVm(template: VmTemplate, place: RawPlace, identity = newIdentity()): Promise<RawVm> {
+  const at = (name: string): string => path.join(place.directory, name);
   const ownPaths = new Map([
     [template.diskFd, place.diskPath],
-    [template.saveFd, path.join(place.directory, "save")],
+    [template.saveFd, at(SAVE_FILE)],
+    ...(template.ownRamFd === undefined
+      ? []
+      : ([
+          [template.ownRamFd, at(RAM_FILE)],
+          [template.stateFd, at(STATE_FILE)],
+        ] as const)),
   ]);
   const files = template.files.map((file) => ({ ...file, path: ownPaths.get(file.fd) ?? file.path }));
   const child = await spawnQemu({
@@ -128,7 +156,7 @@ export async function startRawVm(template: VmTemplate, place: RawPlace): Promise
         key: key.toString("base64"),
         time_ms: Date.now(),
         entropy: randomBytes(64).toString("base64"),
-        identity: { hostname: "raw", machine_id: randomBytes(16).toString("hex"), renew: true },
+        identity,
         environment: {},
         root_serial: "sprite",
       },
@@ -147,6 +175,11 @@ export async function startRawVm(template: VmTemplate, place: RawPlace): Promise
     await end(child);
     throw error;
   }
+}
+
+/** Another machine's than any before. */
+export function newIdentity(): RawIdentity {
+  return { hostname: "raw", machine_id: randomBytes(16).toString("hex"), renew: true };
 }
 
 /** Boots the kernel with an initrd that only sleeps, in the same machine. */
@@ -202,24 +235,37 @@ async function spawnQemu(plan: {
 
 /** Loads the device state over the control socket; the vCPUs run when this resolves. */
 async function resume(socketPath: string, stateFd: number): Promise<void> {
+  const uri = `file:/dev/fdset/${stateFd},offset=${STATE_OFFSET}`;
+  await tellQemu(
+    socketPath,
+    [
+      ["migrate-set-capabilities", capabilities({})],
+      ["migrate-incoming", { uri }],
+    ],
+    '"RESUME"',
+  );
+}
+
+/** What both ends of a save are told; `mapped`: RAM is written too, each page at its place. */
+export function capabilities({ mapped }: { mapped?: boolean }): { capabilities: { capability: string; state: boolean }[] } {
+  const names = ["x-ignore-shared", "events", ...(mapped ? ["mapped-ram"] : [])];
+  return { capabilities: names.map((capability) => ({ capability, state: true })) };
+}
+
+export type QemuCommand = readonly [execute: string, args?: unknown];
+
+/** Sends commands over a VM's control socket without waiting between them, and resolves when `until` shows in what comes back. */
+export async function tellQemu(socketPath: string, commands: readonly QemuCommand[], until: string): Promise<void> {
   const socket = await connect(socketPath);
   try {
-    await withDeadline("a raw resume", { timeoutMs: START_TIMEOUT_MS }, async () => {
-      const say = (execute: string, args?: unknown): void =>
-        void socket.write(`${JSON.stringify({ execute, ...(args ? { arguments: args } : {}) })}\n`);
-      say("qmp_capabilities");
-      say("migrate-set-capabilities", {
-        capabilities: [
-          { capability: "x-ignore-shared", state: true },
-          { capability: "events", state: true },
-        ],
-      });
-      say("migrate-incoming", { uri: `file:/dev/fdset/${stateFd},offset=${STATE_OFFSET}` });
+    await withDeadline("an answer of a raw QEMU", { timeoutMs: START_TIMEOUT_MS }, async () => {
+      for (const [execute, args] of [["qmp_capabilities"] as QemuCommand, ...commands])
+        socket.write(`${JSON.stringify({ execute, ...(args ? { arguments: args } : {}) })}\n`);
       let text = "";
       for await (const chunk of socket) {
         text += String(chunk);
-        if (text.includes('"RESUME"')) return;
-        if (text.includes('"error"')) throw new Error(`QEMU refused: ${text.slice(-500)}`);
+        if (text.includes(until)) return;
+        if (/"error"|"failed"/.test(text)) throw new Error(`QEMU refused: ${text.slice(-500)}`);
       }
       throw new Error(`QEMU ended: ${text.slice(-500)}`);
     });
@@ -268,4 +314,11 @@ export async function runOnStream(link: GuestLink, argv: string[], onOutput: (da
   }
   void link.deleteSession(id).catch(ignore("the VM may be gone"));
   return code;
+}
+
+/** Resolves with the first byte of an `echo` on the agent's stream. */
+export async function firstOutput(vm: RawVm): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    runOnStream(vm.link, ["echo", "hello"], () => resolve()).catch(reject);
+  });
 }
