@@ -6,7 +6,7 @@ import type { OpenNetworkSlots } from "@sprited/vmm";
 import { DaemonProcess } from "../kit/daemon-process.ts";
 import { execRaw, ExecSocket, RefusedError } from "../kit/exec-socket.ts";
 import { findFreeRange } from "../kit/free-range.ts";
-import { ask } from "../kit/http.ts";
+import { ask, type Question } from "../kit/http.ts";
 import { createSprite } from "../kit/tenants.ts";
 import { uniqueName } from "../kit/target.ts";
 import { openRawNetwork, prepareRawPlace, type RawPlace, readTemplate, type VmTemplate } from "./raw-vm.ts";
@@ -71,9 +71,62 @@ export async function createAndEcho(daemon: DaemonProcess, name: string): Promis
   void exec.end().catch(() => {}); // what follows the answer is not measured
 }
 
+/** From asking for a command to the first byte of its answer, ms; resolves when the command has ended. */
+export async function echoMs(daemon: DaemonProcess, name: string): Promise<number> {
+  const startedMs = performance.now();
+  const exec = await ExecSocket.open(daemon, name, { cmd: ["echo", "hello"], stdin: "false" });
+  const answered = Promise.withResolvers<number>();
+  exec.onOutput = () => answered.resolve(performance.now() - startedMs);
+  if (exec.stream(1).length > 0) answered.resolve(performance.now() - startedMs);
+  await exec.end();
+  answered.reject(new Error(`${name} ended its command without an answer`));
+  return await answered.promise;
+}
+
+/** Asks and requires one of the statuses. */
+export async function askFor(
+  daemon: DaemonProcess,
+  status: number,
+  path: string,
+  question: Question,
+): Promise<{ json: Record<string, unknown>; text: string }> {
+  const answer = await ask(daemon, path, question);
+  if (answer.status !== status) throw new Error(`${path} was answered ${answer.status}: ${answer.text.slice(0, 500)}`);
+  return { text: answer.text, json: answer.headers["content-type"]?.startsWith("application/json") === true ? answer.json() : {} };
+}
+
+export async function sleepSprite(daemon: DaemonProcess, name: string): Promise<void> {
+  const { json } = await askFor(daemon, 200, `/v1/sprites/${name}/sleep`, { method: "POST", json: {} });
+  if (json["status"] !== "warm") throw new Error(`${name} does not sleep, it is ${String(json["status"])}`);
+}
+
+/** Directory of a sprite's disk and memory. */
+export async function spriteDirectory(daemon: DaemonProcess, name: string): Promise<string> {
+  const { json } = await askFor(daemon, 200, `/v1/sprites/${name}`, {});
+  return path.join(daemon.home.layout.sprites, String(json["id"]));
+}
+
+/** What the VM of a running sprite was started with. */
+export async function templateOf(daemon: DaemonProcess, name: string): Promise<VmTemplate> {
+  const directory = await spriteDirectory(daemon, name);
+  for (const incarnation of await fs.readdir(daemon.home.layout.run)) {
+    const record = path.join(daemon.home.layout.run, incarnation, "vm.json");
+    const text = await fs.readFile(record, "utf8").catch(() => "");
+    if (!text.includes(`"${directory}/disk.raw"`)) continue;
+    const pid = (await fs.readFile(path.join(path.dirname(record), "process"), "utf8")).split("\n")[1]?.split(" ")[0];
+    return await readTemplate(Number(pid), record);
+  }
+  throw new Error(`no VM of ${name} runs`);
+}
+
 /** The same for a client that asks again when a wake takes longer than one request waits; says how often it had to. */
 export async function createAndEchoPatiently(daemon: DaemonProcess, name: string): Promise<number> {
   await createSprite(daemon, name);
+  return await echoPatiently(daemon, name);
+}
+
+/** `echo` in a sprite that exists, asked for again when its wake takes longer than one request waits; says how often. */
+export async function echoPatiently(daemon: DaemonProcess, name: string): Promise<number> {
   for (let refusals = 0; ; refusals += 1) {
     try {
       const result = await execRaw(daemon, name, { cmd: ["echo", "hello"] });

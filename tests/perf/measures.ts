@@ -1,8 +1,5 @@
 /** Every measure that is promised, by its id. */
 import { createHash, randomBytes } from "node:crypto";
-import { spawn } from "node:child_process";
-import fs from "node:fs/promises";
-import http from "node:http";
 import path from "node:path";
 import { sleep, waitFor } from "@sprited/base";
 import { DaemonProcess } from "../kit/daemon-process.ts";
@@ -12,9 +9,12 @@ import { createSprite } from "../kit/tenants.ts";
 import { uniqueName } from "../kit/target.ts";
 import { bareInitrd } from "./bare-guest.ts";
 import { type Bench, createAndEcho, createAndEchoPatiently, deleteSprite } from "./bench.ts";
+import { download, startJsonServer } from "./plain-list.ts";
+import { measureCli } from "./cli-measures.ts";
 import { cpuPercent, pssMb, rssMb } from "./proc.ts";
-import { runOnStream, startBareGuest, startRawVm } from "./raw-vm.ts";
+import { firstOutput, runOnStream, startBareGuest, startRawVm } from "./raw-vm.ts";
 import { type Figure, interleave, samplesOf, timed } from "./rounds.ts";
+import { STATE_MEASURES } from "./state-measures.ts";
 
 const MB = 1_000_000;
 /** Sprites started at the same moment. */
@@ -32,6 +32,8 @@ export const MEASURES: Record<string, (bench: Bench) => Promise<Figure[]>> = {
   idle: measureIdle,
   memory: measureMemory,
   many: measureMany,
+  cli: measureCli,
+  ...STATE_MEASURES,
 };
 
 async function measureCreate(bench: Bench): Promise<Figure[]> {
@@ -65,12 +67,6 @@ async function measureCreate(bench: Bench): Promise<Figure[]> {
       note: "disk and network place of the raw VM are prepared before its clock starts; the product's are part of its time.",
     },
   ];
-}
-
-async function firstOutput(vm: Awaited<ReturnType<typeof startRawVm>>): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    runOnStream(vm.link, ["echo", "hello"], () => resolve()).catch(reject);
-  });
 }
 
 async function measureEcho(bench: Bench): Promise<Figure[]> {
@@ -314,26 +310,4 @@ async function measureMany(bench: Bench): Promise<Figure[]> {
 async function fill(daemon: DaemonProcess, count: number): Promise<void> {
   const names = Array.from({ length: count }, () => uniqueName("existing"));
   for (let at = 0; at < names.length; at += 16) await Promise.all(names.slice(at, at + 16).map((name) => createSprite(daemon, name)));
-}
-
-async function startJsonServer(directory: string, body: Buffer): Promise<{ url: string } & AsyncDisposable> {
-  const file = path.join(directory, "list.json");
-  await fs.writeFile(file, body);
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, "json-server.ts"), file], { stdio: ["pipe", "pipe", "inherit"] });
-  const port = await new Promise<string>((resolve) => child.stdout.once("data", (chunk) => resolve(String(chunk).trim())));
-  return {
-    url: `http://127.0.0.1:${port}/`,
-    [Symbol.asyncDispose]: async () => {
-      child.stdin.end();
-      await new Promise((resolve) => child.once("exit", resolve));
-    },
-  };
-}
-
-async function download(url: string, token: string): Promise<void> {
-  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    http.get(url, { headers: { authorization: `Bearer ${token}` }, agent: false }, resolve).on("error", reject);
-  });
-  for await (const chunk of response) void chunk;
-  if (response.statusCode !== 200) throw new Error(`${url} was answered ${response.statusCode}`);
 }

@@ -92,14 +92,17 @@ export interface RawPlace extends AsyncDisposable {
   diskPath: string;
 }
 
-export async function prepareRawPlace(options: { directory: string; slots: OpenNetworkSlots; image: string }): Promise<RawPlace> {
+/** Left without an `image` the place has no disk yet. */
+export async function prepareRawPlace(options: { directory: string; slots: OpenNetworkSlots; image?: string }): Promise<RawPlace> {
   await using scope = new Scope("raw place");
   const directory = path.join(options.directory, randomBytes(3).toString("hex"));
   await fs.mkdir(directory, { recursive: true });
   scope.defer("directory", () => fs.rm(directory, { recursive: true, force: true }));
   const diskPath = path.join(directory, "disk.raw");
-  await run("cp", ["--reflink=always", options.image, diskPath]);
-  await fs.chmod(diskPath, 0o600);
+  if (options.image !== undefined) {
+    await run("cp", ["--reflink=always", options.image, diskPath]);
+    await fs.chmod(diskPath, 0o600);
+  }
   const slot = await options.slots.acquire();
   scope.defer("slot", () => options.slots.release(slot));
   const owned = scope.move();
