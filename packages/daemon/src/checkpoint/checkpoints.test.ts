@@ -32,13 +32,11 @@ const code = async (work: Promise<unknown>): Promise<string> => {
 /** The operation's end, or that the daemon "died" in it. */
 async function outcomeOf(begin: () => Operation<unknown>): Promise<"done" | "failed" | "died"> {
   const begun = async (): Promise<unknown> => await begin().done;
-  return await Promise.race([
-    begun().then(
-      () => "done" as const,
-      () => "failed" as const,
-    ),
-    new Promise<"died">((resolve) => setTimeout(() => resolve("died"), 150)),
-  ]);
+  const ended = begun().then(
+    () => "done" as const,
+    () => "failed" as const,
+  );
+  return await Promise.race([ended, world.died.then(() => "died" as const)]);
 }
 
 /** What must hold whatever happened. */

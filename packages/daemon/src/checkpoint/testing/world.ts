@@ -46,6 +46,9 @@ export class World {
   #fault: Fault | undefined;
   #gates = 0;
   #isDead = false;
+  #death = Promise.withResolvers<void>();
+  /** The present daemon's; a dead one's checks end with it. */
+  #verifier: Verifier | undefined;
 
   private constructor(root: string) {
     this.root = root;
@@ -73,6 +76,12 @@ export class World {
   arm(fault: Fault): void {
     this.#fault = fault;
     this.#gates = 0;
+    this.#death = Promise.withResolvers();
+  }
+
+  /** Resolves when the armed fault has ended the daemon. */
+  get died(): Promise<void> {
+    return this.#death.promise;
   }
 
   /** Whether the armed fault was met. */
@@ -104,6 +113,7 @@ export class World {
   async restart(): Promise<void> {
     this.#fault = undefined;
     this.#isDead = false;
+    await this.#verifier?.close();
     this.checkpoints = this.#compose();
     await this.checkpoints.recover();
     this.checkpoints.resumeChecks();
@@ -166,6 +176,7 @@ export class World {
       retryMs: 1,
       logger: silentLogger,
     });
+    this.#verifier = verifier;
     const composed = new Checkpoints({
       parts,
       sprites: {
@@ -208,6 +219,7 @@ export class World {
       if (at !== this.#fault.at) return "go";
       if (this.#fault.kind === "throw") throw new InjectedFault(`gate ${at}`);
       this.#isDead = true;
+      this.#death.resolve();
       return "die";
     };
   }
