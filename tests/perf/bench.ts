@@ -20,14 +20,19 @@ export interface Bench extends AsyncDisposable {
   kernelPath: string;
   rawDirectory: string;
   rounds: number;
+  /** What counts and sizes of work in VMs are multiplied by, 0 to 1. */
+  scale: number;
   /** First line of the VMM's `--version`. */
   version: string;
   place(): Promise<RawPlace>;
   say(line: string): void;
 }
 
+/** Scale where the guest's CPU is emulated: tens of times slower. */
+const EMULATION_SCALE = 0.05;
+
 /** A daemon, the arguments of one of its VMs, and network places for raw ones. */
-export async function openBench(options: { rounds: number; say: (line: string) => void }): Promise<Bench> {
+export async function openBench(options: { rounds: number; scale?: number | undefined; say: (line: string) => void }): Promise<Bench> {
   await using scope = new Scope("bench");
   const daemon = scope.use("daemon", await DaemonProcess.open({ environment: { SPRITED_LOG_LEVEL: "info" } }));
   options.say("making the boot snapshot …");
@@ -56,6 +61,7 @@ export async function openBench(options: { rounds: number; say: (line: string) =
     kernelPath: path.join(daemon.home.layout.runtime, "system", current, "vmlinuz"),
     rawDirectory,
     rounds: options.rounds,
+    scale: options.scale ?? (template.args.some((arg) => arg.startsWith("tcg")) ? EMULATION_SCALE : 1),
     version,
     place: () => prepareRawPlace({ directory: rawDirectory, slots, image }),
     say: options.say,

@@ -2,7 +2,7 @@
  * `npm run bench`: measures the product beside its raw baselines and writes JSON and the table of
  * docs/performance.md.
  *
- *   npm run bench -- [--only create,echo] [--rounds 7] [--no-write]
+ *   npm run bench -- [--only create,echo] [--rounds 7] [--scale 1] [--no-write]
  */
 import { parseArgs } from "node:util";
 import { vmSkipReason } from "../kit/preflight.ts";
@@ -15,14 +15,17 @@ const { values } = parseArgs({
   options: {
     only: { type: "string" },
     rounds: { type: "string", default: "7" },
+    scale: { type: "string" },
     "no-write": { type: "boolean", default: false },
   },
 });
 const wanted = values.only?.split(",") ?? Object.keys(MEASURES);
 const unknown = wanted.filter((id) => !(id in MEASURES));
 const rounds = Number(values.rounds);
-if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
-  console.error(`usage: npm run bench -- [--only ${Object.keys(MEASURES).join(",")}] [--rounds N] [--no-write]`);
+const scale = values.scale === undefined ? undefined : Number(values.scale);
+const isScale = scale === undefined || (scale > 0 && scale <= 1);
+if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1 || !isScale) {
+  console.error(`usage: npm run bench -- [--only ${Object.keys(MEASURES).join(",")}] [--rounds N] [--scale 0…1] [--no-write]`);
   process.exit(64);
 }
 const reason = vmSkipReason();
@@ -34,7 +37,7 @@ const figures: Figure[] = [];
 let isComplete = true;
 let machine;
 {
-  await using bench = await openBench({ rounds, say });
+  await using bench = await openBench({ rounds, scale, say });
   for (const id of wanted) {
     say(`measuring ${id} …`);
     try {

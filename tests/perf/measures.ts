@@ -8,6 +8,7 @@ import { ask } from "../kit/http.ts";
 import { createSprite } from "../kit/tenants.ts";
 import { uniqueName } from "../kit/target.ts";
 import { bareInitrd } from "./bare-guest.ts";
+import { EXEC_MEASURES } from "./exec-measures.ts";
 import { type Bench, createAndEcho, createAndEchoPatiently, deleteSprite } from "./bench.ts";
 import { download, startJsonServer } from "./plain-list.ts";
 import { measureCli } from "./cli-measures.ts";
@@ -15,6 +16,7 @@ import { cpuPercent, pssMb, rssMb } from "./proc.ts";
 import { firstOutput, runOnStream, startBareGuest, startRawVm } from "./raw-vm.ts";
 import { type Figure, interleave, samplesOf, timed } from "./rounds.ts";
 import { STATE_MEASURES } from "./state-measures.ts";
+import { TRANSFER_MEASURES } from "./transfer-measures.ts";
 
 const MB = 1_000_000;
 /** Sprites started at the same moment. */
@@ -34,6 +36,8 @@ export const MEASURES: Record<string, (bench: Bench) => Promise<Figure[]>> = {
   many: measureMany,
   cli: measureCli,
   ...STATE_MEASURES,
+  ...EXEC_MEASURES,
+  ...TRANSFER_MEASURES,
 };
 
 async function measureCreate(bench: Bench): Promise<Figure[]> {

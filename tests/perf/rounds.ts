@@ -15,7 +15,7 @@ export interface Figure {
   id: string;
   /** What was measured, for people. */
   what: string;
-  unit: "ms" | "MB/s" | "MB" | "% of a core";
+  unit: "ms" | "MB/s" | "MB" | "% of a core" | "faults";
   product: Samples;
   /** The raw thing beside it; undefined where there is none to compare with. */
   baseline: { what: string; samples: Samples } | undefined;
