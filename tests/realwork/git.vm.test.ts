@@ -89,7 +89,9 @@ describe.skipIf(developerSkipReason() !== undefined)("git clone of a large repos
   const cloned = (): string => `${repository.head}\n${repository.files}\n0\n`;
 
   test.each(WAYS)("by exec, %s", async (way) => {
+    const before = shop.connections;
     expect(await shop.work(way, clone)).toBe(cloned());
+    if (way === "cut") expect(shop.connections - before).toBeGreaterThan(3);
   });
 
   test("by a job that is followed over a network that cuts", async () => {

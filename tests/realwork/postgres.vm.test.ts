@@ -61,6 +61,7 @@ describe.skipIf(skipReason() !== undefined)("PostgreSQL through sprite proxy", (
   test.each(WAYS)("a session of several statements, %s", async (way) => {
     const { port, child } = await openProxy(way);
     try {
+      const before = shop.connections;
       using _ = way === "cut" ? shop.cutting() : { [Symbol.dispose]: () => {} };
       const psql = spawn("psql", ["-X", "-A", "-t", "-h", "127.0.0.1", "-p", String(port), "-U", "sprite", "postgres"], {
         env: { PATH: process.env["PATH"], PGCONNECT_TIMEOUT: "60" },
@@ -71,6 +72,7 @@ describe.skipIf(skipReason() !== undefined)("PostgreSQL through sprite proxy", (
       const lines = out.trim().split("\n");
       expect(lines).toHaveLength(ROWS + 9);
       expect(lines.at(-1)).toMatch(new RegExp(`^${ROWS}\\|${(ROWS * (ROWS + 1)) / 2}\\|[0-9a-f]{32}$`));
+      if (way === "cut") expect(shop.connections - before).toBeGreaterThan(3);
       answers.push(out);
       expect(out).toBe(answers[0]);
     } finally {

@@ -56,13 +56,13 @@ describe.skipIf(developerSkipReason() !== undefined)("full-screen programs", () 
   async function leaveAndReturn(way: Way, pane: TmuxPane): Promise<TmuxPane> {
     await pane.keys("C-\\");
     await pane.ended();
-    const id = /sprite attach -s \S+ (\d+)/.exec((await pane.screen()).join(" "))?.[1];
-    expect(id).toBeDefined();
+    const id = /sprite attach -s \S+ (\d+)/.exec(await pane.raw())?.[1];
+    expect(id, (await pane.screen()).join("\n")).toBeDefined();
     return newPane(way, `attach -s ${shop.name} ${id}`);
   }
 
   test.each(WAYS)("vim, %s: the picture and the file are right after leaving and coming back", async (way) => {
-    const pane = await newPane(way, `exec --tty -s ${shop.name} -- vim -u NONE -N file.txt`);
+    const pane = await newPane(way, `exec --tty -s ${shop.name} -- vim -n -u NONE -N file.txt`);
     await until(pane, "line 23 of the file");
     if (way === "cut") cutting = shop.cutting();
     await pane.keys("-l", "100Gothe new line");

@@ -38,8 +38,6 @@ export class Workshop implements AsyncDisposable {
   readonly name: string;
   readonly #proxy: CuttingProxy;
   readonly #homes: Record<Way, CliHome>;
-  /** How often connections were cut so far. */
-  cuts = 0;
 
   private constructor(daemon: DaemonProcess, name: string, proxy: CuttingProxy, homes: Record<Way, CliHome>) {
     this.daemon = daemon;
@@ -70,12 +68,14 @@ export class Workshop implements AsyncDisposable {
     return CliHome.make(this.#homes[way].env);
   }
 
+  /** Connections over the network that cuts, so far: each beyond the first of a command came back after a cut. */
+  get connections(): number {
+    return this.#proxy.connections;
+  }
+
   /** Cuts once a second until the result is disposed. */
   cutting(): Disposable {
-    const timer = setInterval(() => {
-      this.#proxy.cut();
-      this.cuts += 1;
-    }, CUT_EVERY_MS);
+    const timer = setInterval(() => this.#proxy.cut(), CUT_EVERY_MS);
     return { [Symbol.dispose]: () => clearInterval(timer) };
   }
 
