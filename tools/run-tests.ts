@@ -6,6 +6,7 @@ import { addCounts, closingLine, type Counts } from "./testing/summary.ts";
 /**
  * `npm test`: set-up, checks and every suite; each stage with its time, and alone on the last
  * line the sum. `npm test -- fast` leaves out what needs VMs; `npm test -- unit` is one stage.
+ * `npm test -- realwork` runs only when it is named: it builds the developer's image first.
  */
 
 /** Home whose images and kernel the tests with real VMs share; kept for the next run. */
@@ -59,6 +60,10 @@ async function runStage(name: string): Promise<Counts & { note: string }> {
   const stage = TEST_STAGES.find((one) => one.project === name);
   if (!stage || !hasFiles(stage)) return { passed: 0, failed: 0, skipped: 0, note: "there are no such tests yet" };
   if (stage.needsVms && withoutVms !== undefined) return { passed: 0, failed: 0, skipped: 1, note: `skipped: ${withoutVms}` };
+  if (stage.image !== undefined) {
+    const built = await runSetup(stage.image);
+    if (built.failed > 0) return built;
+  }
   const environment = stage.needsVms ? { SPRITED_TEST_HOME: TEST_HOME, SPRITED_TEST_REQUIRE_VM: "1" } : {};
   const { skippedTests, ...counts } = await runProject(name, [], environment);
   for (const test of skippedTests) console.log(`   skipped: ${test}`);
@@ -66,10 +71,10 @@ async function runStage(name: string): Promise<Counts & { note: string }> {
 }
 
 /** Builds what real VMs need; a second run finds it all. */
-async function runSetup(): Promise<Counts & { note: string }> {
+async function runSetup(image = "minimal"): Promise<Counts & { note: string }> {
   if (withoutVms !== undefined) return { passed: 0, failed: 0, skipped: 1, note: `skipped: ${withoutVms}` };
   const entry = path.join(ROOT, "packages", "daemon", "src", "main.ts");
-  const exitCode = await runScript(entry, ["setup", "--image", "minimal"], SMALL_VMS);
+  const exitCode = await runScript(entry, ["setup", "--image", image], { ...SMALL_VMS, SPRITED_SPRITE_IMAGE: image });
   if (exitCode === 0) return { passed: 1, failed: 0, skipped: 0, note: TEST_HOME };
   withoutVms = "the set-up failed";
   return { passed: 0, failed: 1, skipped: 0, note: `exit code ${exitCode}` };

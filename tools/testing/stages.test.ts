@@ -2,11 +2,13 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import config from "../../vitest.config.ts";
-import { ALL_STAGES, CHECKS, chooseStages, GROUPS, TEST_STAGES } from "./stages.ts";
+import { ALL_STAGES, CHECKS, chooseStages, GROUPS, ON_DEMAND, TEST_STAGES } from "./stages.ts";
 
 describe("stages", () => {
   it("are all of them without arguments, and those asked for in their own order", () => {
-    expect(chooseStages([])).toEqual(ALL_STAGES);
+    expect(chooseStages([])).toEqual(ALL_STAGES.filter((name) => name !== "realwork"));
+    expect(ON_DEMAND).toEqual(["realwork"]);
+    expect(chooseStages(["realwork"])).toEqual(["realwork"]);
     expect(chooseStages(["unit", "check"])).toEqual(["check", "unit"]);
     expect(chooseStages(["fast"])).toEqual(GROUPS["fast"]);
     expect(() => chooseStages(["unti"])).toThrow("no stage unti");

@@ -15,6 +15,8 @@ export interface TestStage {
   project: string;
   /** Real VMs run in it. */
   needsVms: boolean;
+  /** Image besides the small one that it needs, built when it is asked for. */
+  image?: string;
   /** Any file below here, by this ending, belongs to it; a stage without files is left out. */
   files: readonly { below: string; ending: string }[];
 }
@@ -34,6 +36,7 @@ export const TEST_STAGES: readonly TestStage[] = [
   },
   { project: "conformance", needsVms: true, files: [{ below: "tests/conformance", ending: ".test.ts" }] },
   { project: "e2e", needsVms: true, files: [{ below: "tests/e2e", ending: ".test.ts" }] },
+  { project: "realwork", needsVms: true, image: "default", files: [{ below: "tests/realwork", ending: ".test.ts" }] },
 ];
 
 /** Names that choose several stages at once. */
@@ -43,11 +46,25 @@ export const GROUPS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Every stage's name, in order. */
-export const ALL_STAGES: readonly string[] = ["check", "tidy", "unit", "contract", "compat", "setup", "integration", "conformance", "e2e"];
+export const ALL_STAGES: readonly string[] = [
+  "check",
+  "tidy",
+  "unit",
+  "contract",
+  "compat",
+  "setup",
+  "integration",
+  "conformance",
+  "e2e",
+  "realwork",
+];
+
+/** Stages that run only when they are named: they need images that take long to build. */
+export const ON_DEMAND: readonly string[] = TEST_STAGES.filter((stage) => stage.image !== undefined).map((stage) => stage.project);
 
 /** Turns arguments (stage and group names) into stages, in order. Throws on a name there is not. */
 export function chooseStages(names: readonly string[]): string[] {
-  if (names.length === 0) return [...ALL_STAGES];
+  if (names.length === 0) return ALL_STAGES.filter((name) => !ON_DEMAND.includes(name));
   const chosen = names.flatMap((name) => GROUPS[name] ?? [name]);
   for (const name of chosen) {
     if (!ALL_STAGES.includes(name)) throw new Error(`no stage ${name}; there are ${[...ALL_STAGES, ...Object.keys(GROUPS)].join(", ")}`);
