@@ -57,6 +57,12 @@ export class CliApi {
   constructor() {
     this.#server = createServer({ maxHeaderSize: 256 * 1024 }, (request, response) => void this.#answer(request, response));
     this.#server.on("upgrade", (request, socket, head) => {
+      if (request.url?.endsWith("/ports/watch")) {
+        // Servers without this call exist: nothing is forwarded then.
+        socket.on("error", () => {}); // the CLI leaves when its command has ended
+        socket.end("HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return;
+      }
       this.requests.push({ method: "UPGRADE", url: request.url ?? "", headers: request.headers });
       const refusal = this.#refusal(request);
       if (refusal) {

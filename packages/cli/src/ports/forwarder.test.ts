@@ -56,6 +56,7 @@ describe("forwarded ports", () => {
     const { forwarder, open, lines, settled } = inMemory([3000, 3001]);
     forwarder.listed([]);
     forwarder.opened(at(3000, "127.0.0.1"));
+    await settled();
     forwarder.opened(at(80, "10.0.0.5"));
     await settled();
     expect(lines).toEqual([
