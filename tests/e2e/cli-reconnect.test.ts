@@ -37,7 +37,7 @@ async function execCut(bytes: () => number, args: readonly string[], input?: Uin
   await home.remove();
   await proxy[Symbol.asyncDispose]();
   await useProxy(bytes);
-  return await home.run(["exec", "-s", "box", "--", ...args], input === undefined ? {} : { input });
+  return await home.run(["exec", "-s", "box", "--no-port-forward", "--", ...args], input === undefined ? {} : { input });
 }
 
 const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
