@@ -27,6 +27,7 @@ export default defineConfig({
       { test: { name: "chaos", include: ["tests/chaos/**/*.test.ts"], testTimeout: 120_000 } },
       { test: { name: "conformance", include: ["tests/conformance/**/*.test.ts"], ...withVms } },
       { test: { name: "e2e", include: ["tests/e2e/**/*.test.ts"], ...withVms } },
+      { test: { name: "army", include: ["tests/army/**/*.test.ts"], ...withVms } },
       { test: { name: "realwork", include: ["tests/realwork/**/*.test.ts"], ...withVms } },
     ],
   },

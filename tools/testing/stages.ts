@@ -15,8 +15,10 @@ export interface TestStage {
   project: string;
   /** Real VMs run in it. */
   needsVms: boolean;
-  /** Image besides the small one that it needs, built when it is asked for. */
+  /** Image besides the small one that it needs; built before it runs. */
   image?: string;
+  /** Runs only when it is named: it takes long. */
+  onDemand?: true;
   /** Any file below here, by this ending, belongs to it; a stage without files is left out. */
   files: readonly { below: string; ending: string }[];
 }
@@ -26,6 +28,7 @@ export const TEST_STAGES: readonly TestStage[] = [
   { project: "unit", needsVms: false, files: [{ below: "packages", ending: ".test.ts" }] },
   { project: "contract", needsVms: false, files: [{ below: "packages/vmm/src/contract", ending: ".test.ts" }] },
   { project: "compat", needsVms: false, files: [{ below: "tests/compat", ending: ".test.ts" }] },
+  { project: "chaos", needsVms: false, files: [{ below: "tests/chaos", ending: ".test.ts" }] },
   {
     project: "integration",
     needsVms: true,
@@ -36,13 +39,14 @@ export const TEST_STAGES: readonly TestStage[] = [
   },
   { project: "conformance", needsVms: true, files: [{ below: "tests/conformance", ending: ".test.ts" }] },
   { project: "e2e", needsVms: true, files: [{ below: "tests/e2e", ending: ".test.ts" }] },
-  { project: "realwork", needsVms: true, image: "default", files: [{ below: "tests/realwork", ending: ".test.ts" }] },
+  { project: "army", needsVms: true, image: "default", files: [{ below: "tests/army", ending: ".test.ts" }] },
+  { project: "realwork", needsVms: true, image: "default", onDemand: true, files: [{ below: "tests/realwork", ending: ".test.ts" }] },
 ];
 
 /** Names that choose several stages at once. */
 export const GROUPS: Readonly<Record<string, readonly string[]>> = {
   fast: ["check", "tidy", "unit", "contract", "compat"],
-  vm: ["setup", "integration", "conformance", "e2e"],
+  vm: ["setup", "integration", "conformance", "e2e", "army"],
 };
 
 /** Every stage's name, in order. */
@@ -52,15 +56,17 @@ export const ALL_STAGES: readonly string[] = [
   "unit",
   "contract",
   "compat",
+  "chaos",
   "setup",
   "integration",
   "conformance",
   "e2e",
+  "army",
   "realwork",
 ];
 
-/** Stages that run only when they are named: they need images that take long to build. */
-export const ON_DEMAND: readonly string[] = TEST_STAGES.filter((stage) => stage.image !== undefined).map((stage) => stage.project);
+/** Stages that run only when they are named. */
+export const ON_DEMAND: readonly string[] = TEST_STAGES.filter((stage) => stage.onDemand).map((stage) => stage.project);
 
 /** Turns arguments (stage and group names) into stages, in order. Throws on a name there is not. */
 export function chooseStages(names: readonly string[]): string[] {
