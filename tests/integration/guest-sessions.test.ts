@@ -312,6 +312,14 @@ describe("ends", () => {
     expect((await link.listSessions()).some((session) => session.id === id)).toBe(false);
   });
 
+  test("[LINK-8] thousands of streams that are left one after another do not cost the link", async () => {
+    const id = nextId();
+    await link.startSession(id, { argv: ["sleep", "1000"], env: {}, dir: null, tty: null, stdin: false });
+    for (let count = 0; count < 3_000; count += 1) (await link.attachSession(id, { stdout: 0, stderr: 0 })).close();
+    expect((await link.listSessions()).some((session) => session.id === id)).toBe(true);
+    await link.deleteSession(id);
+  });
+
   test("fifty commands at once each get their own bytes", async () => {
     const all = await Promise.all(Array.from({ length: 50 }, (_, index) => runCommand(link, sh(`echo ${index}; exit ${index}`))));
     all.forEach((ran, index) => {

@@ -32,6 +32,11 @@ import { serveSessionStream } from "./session-stream.ts";
 const HELLO_WAIT_MS = 30_000;
 /** Links at once; the host needs one. */
 const LINKS_MAX = 16;
+/**
+ * Streams that the host may leave at once and each second. It leaves one for every command that has
+ * ended; HTTP/2 servers by themselves end a connection that does so more than 33 times a second.
+ */
+const LEFT_STREAMS_MAX = 1_000_000;
 
 const STATUS_OF: Record<GuestErrorCode, number> = {
   unauthorized: 401,
@@ -105,6 +110,8 @@ export class LinkServer {
         maxHeaderListSize: 8192,
       },
       maxSessionMemory: 128,
+      streamResetBurst: LEFT_STREAMS_MAX,
+      streamResetRate: LEFT_STREAMS_MAX,
     }) as ServerHttp2Session;
     const state = { greeted: false };
     this.#links.set(link, state);
