@@ -7,7 +7,7 @@ import { sleep } from "@sprited/base";
 import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
 import { openSimulated } from "../kit/simulated.ts";
 import { createSprite } from "../kit/tenants.ts";
-import { uniqueName } from "../kit/target.ts";
+import { type Target, uniqueName } from "../kit/target.ts";
 import { type Bench, deleteSprite } from "./bench.ts";
 import { readThroughCuts, readThroughKills, runQuickExecs } from "./exec-torture.ts";
 import { rssMb } from "./proc.ts";
@@ -48,28 +48,20 @@ function faultsFigure(figure: { id: string; what: string; faults: number; note: 
 }
 
 async function measureQuickExecs(bench: Bench): Promise<Figure[]> {
-  const figure = (where: string, count: number, faults: number, ms: number): Figure =>
-    faultsFigure({
+  const measure = async (where: string, target: Target, sprite: string, count: number): Promise<Figure> => {
+    const startedMs = performance.now();
+    const { faults, first } = await runQuickExecs(target, sprite, { count, atOnce: QUICK_AT_ONCE });
+    const each = ((performance.now() - startedMs) / count).toFixed(1);
+    return faultsFigure({
       id: `quick-execs-${where}`,
       what: `${count.toLocaleString("en")} quick execs, ${where === "vm" ? "in a VM" : "simulated machine"}`,
       faults,
-      note: `both streams and the exit code of each compared; ${QUICK_AT_ONCE} at a time, ${(ms / count).toFixed(1)} ms each.`,
+      note: `both streams and the exit code of each compared; ${QUICK_AT_ONCE} at a time, ${each} ms each${first === undefined ? "" : `; ${first}`}.`,
     });
-  const simulated = await onSimulated(async (target, sprite) => {
-    let faults = 0;
-    const ms = await timed(async () => {
-      faults = await runQuickExecs(target, sprite, { count: QUICK_EXECS, atOnce: QUICK_AT_ONCE });
-    });
-    return figure("simulated", QUICK_EXECS, faults, ms);
-  });
+  };
+  const simulated = await onSimulated((target, sprite) => measure("simulated", target, sprite, QUICK_EXECS));
   const count = scaled(bench, QUICK_EXECS, 100);
-  return await onVm(bench, async (sprite) => {
-    let faults = 0;
-    const ms = await timed(async () => {
-      faults = await runQuickExecs(bench.daemon, sprite, { count, atOnce: QUICK_AT_ONCE });
-    });
-    return [simulated, figure("vm", count, faults, ms)];
-  });
+  return await onVm(bench, async (sprite) => [simulated, await measure("vm", bench.daemon, sprite, count)]);
 }
 
 async function measureCuts(bench: Bench): Promise<Figure[]> {

@@ -22,24 +22,33 @@ const LINES = 8;
 const FIRST_LINE = 100_000_000;
 const LINE_BYTES = 10;
 
-/** Runs `count` quick commands, `atOnce` at a time; returns how many were not exactly right. */
-export async function runQuickExecs(target: Target, sprite: string, work: { count: number; atOnce: number }): Promise<number> {
+/** Runs `count` quick commands, `atOnce` at a time; counts those that were not exactly right, and tells of the first. */
+export async function runQuickExecs(
+  target: Target,
+  sprite: string,
+  work: { count: number; atOnce: number },
+): Promise<{ faults: number; first: string | undefined }> {
   let next = 0;
   let faults = 0;
-  const one = async (number: number): Promise<boolean> => {
+  let first: string | undefined;
+  const one = async (number: number): Promise<string | undefined> => {
     const script = `i=0; while [ $i -lt ${LINES} ]; do echo out-${number}-$i; echo err-${number}-$i >&2; i=$((i+1)); done; exit ${number % 256}`;
     const lines = (name: string): string => Array.from({ length: LINES }, (_, line) => `${name}-${number}-${line}\n`).join("");
     const result = await execRaw(target, sprite, { cmd: ["sh", "-c", script] });
-    return result.code === number % 256 && result.stdout.toString() === lines("out") && result.stderr.toString() === lines("err");
+    const isRight = result.code === number % 256 && result.stdout.toString() === lines("out") && result.stderr.toString() === lines("err");
+    return isRight ? undefined : `exit ${result.code}, ${JSON.stringify([result.stdout.toString(), result.stderr.toString()])}`;
   };
   const worker = async (): Promise<void> => {
     while (next < work.count) {
-      next += 1;
-      if (!(await one(next).catch(() => false))) faults += 1;
+      const number = (next += 1);
+      const fault = await one(number).catch(String);
+      if (fault === undefined) continue;
+      faults += 1;
+      first ??= `command ${number}: ${fault}`;
     }
   };
   await Promise.all(Array.from({ length: work.atOnce }, worker));
-  return faults;
+  return { faults, first };
 }
 
 /** Reads one stream of `megabytes` while its connection is cut `cuts` times, at random byte positions. */

@@ -15,7 +15,7 @@ const REGISTRY_PORT = 4873;
 const INDEX_PORT = 8099;
 
 /** What the project asks for: packages that this repository itself uses. */
-const WANTED = ["hono", "zod", "commander", "kysely", "pino", "prom-client", "fast-check", "ws"];
+const WANTED = ["hono", "zod", "commander", "kysely", "pino", "fast-check", "ws", "uuid", "execa"];
 const PROJECT_TEST = `
 import { z } from "zod"; import { Hono } from "hono"; import fc from "fast-check"; import pino from "pino";
 const app = new Hono().get("/", (c) => c.json(z.object({ n: z.number() }).parse({ n: 42 })));
@@ -28,13 +28,14 @@ interface Manifest {
   dependencies?: Record<string, string>;
 }
 
-/** Everything the wanted packages need, as far as it is installed flat. */
+/** Everything the wanted packages need. */
 async function closureOf(names: readonly string[]): Promise<Map<string, Manifest>> {
   const found = new Map<string, Manifest>();
   const queue = [...names];
   for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
     const file = path.join(INSTALLED, name, "package.json");
-    if (found.has(name) || !existsSync(file)) continue;
+    if (found.has(name)) continue;
+    if (!existsSync(file)) throw new Error(`${name} is not installed`);
     const manifest = JSON.parse(await fs.readFile(file, "utf8")) as Manifest;
     found.set(name, manifest);
     queue.push(...Object.keys(manifest.dependencies ?? {}));
