@@ -5,7 +5,6 @@ import { sleep, waitFor } from "@sprited/base";
 import { DaemonProcess } from "../kit/daemon-process.ts";
 import { ask } from "../kit/http.ts";
 import { uniqueName } from "../kit/target.ts";
-import { createSprite } from "../kit/tenants.ts";
 import { askFor, type Bench, createAndEcho, createAndEchoPatiently, deleteSprite, echoMs, sleepSprite } from "./bench.ts";
 import { download, startJsonServer } from "./plain-list.ts";
 import { rssMb } from "./proc.ts";
@@ -163,77 +162,82 @@ export async function measureSleepers(bench: Bench): Promise<Figure[]> {
   const woken = uniqueName("woken");
   const begin = (name: string): Promise<unknown> => askFor(daemon, 201, "/v1/sprites", { method: "POST", json: { name, template } });
   await begin(woken);
-  const wakes = async (): Promise<number[]> => {
-    const times: number[] = [];
-    for (let round = 0; round <= bench.rounds; round += 1) {
-      times.push(await echoMs(daemon, woken));
-      await sleepSprite(daemon, woken);
-    }
-    return times.slice(1);
-  };
-  const before = { wakes: await wakes(), rss: 0, used: 0 };
-  await sleep(SETTLE_MS);
-  before.rss = await rssMb(daemon.pid);
-  before.used = await usedMb(daemon.home.layout.sprites);
+  const aloneMs = await wakeTimes(bench, daemon, woken);
+  const before = await costOf(daemon);
   bench.say(`making ${SLEEPERS} sprites that sleep …`);
   const waiting = Array.from({ length: SLEEPERS }, () => uniqueName("asleep"));
   const makeNext = async (): Promise<void> => {
     for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) await begin(name);
   };
   await Promise.all(Array.from({ length: PARALLEL }, makeNext));
-  await sleep(SETTLE_MS);
-  const rss = await rssMb(daemon.pid);
-  const used = await usedMb(daemon.home.layout.sprites);
+  const after = await costOf(daemon);
   const running = (await daemon.vmPids()).length;
   if (running > 0) throw new Error(`${running} VMs run although every sprite sleeps`);
-  const page = "/v1/sprites?max_results=1000";
-  const { body } = await ask(daemon, page);
-  await using plain = await startJsonServer(bench.rawDirectory, body);
-  const list = await interleave(
-    bench.rounds * 4,
-    () => timed(() => download(`${daemon.baseUrl}${page}`, daemon.token)),
-    () => timed(() => download(plain.url, "")),
-  );
-  const after = await wakes();
-  const one = uniqueName("new");
-  await createSprite(daemon, one);
-  await deleteSprite(daemon, one);
+  const list = await listFigure(bench, daemon);
+  const amongMs = await wakeTimes(bench, daemon, woken);
   return [
     {
       id: "sleepers-memory",
       what: `memory of the host for each of ${SLEEPERS} hibernated sprites`,
       unit: "MB",
-      product: samplesOf([Math.max(0, rss - before.rss) / SLEEPERS]),
+      product: samplesOf([Math.max(0, after.rssMb - before.rssMb) / SLEEPERS]),
       baseline: undefined,
       target: { kind: "value_max", value: 1 },
-      note: `no process but the daemon, ${before.rss.toFixed(0)} MB resident before and ${rss.toFixed(0)} MB with all of them.`,
+      note: `no process but the daemon, ${before.rssMb.toFixed(0)} MB resident before and ${after.rssMb.toFixed(0)} MB with all of them.`,
     },
-    {
-      id: "sleepers-list",
-      what: `page of ${SLEEPERS + 1} sprites that sleep, ${Math.round(body.length / 1000)} kB`,
-      unit: "ms",
-      product: list.a,
-      baseline: { what: "the same JSON serialised and sent by a bare node:http server", samples: list.b },
-      target: { kind: "ratio_max", value: 3 },
-    },
+    list,
     {
       id: "sleepers-wake",
       what: `wake → first \`echo\` among ${SLEEPERS} that sleep`,
       unit: "ms",
-      product: samplesOf(after),
-      baseline: { what: "the same sprite before there were others", samples: samplesOf(before.wakes) },
+      product: samplesOf(amongMs),
+      baseline: { what: "the same sprite before there were others", samples: samplesOf(aloneMs) },
       target: { kind: "ratio_max", value: 1.25 },
     },
     {
       id: "sleepers-disk",
       what: "disk for each, made from one template with memory",
       unit: "MB",
-      product: samplesOf([(used - before.used) / SLEEPERS]),
+      product: samplesOf([(after.usedMb - before.usedMb) / SLEEPERS]),
       baseline: undefined,
       target: undefined,
-      note: "what the file system has less of, over their number: clones share what they have not written themselves. One that has run keeps its own memory.",
+      note: "what the file system has less of, over their number: clones share what they have not written themselves. One that has run keeps what it changed, and its memory.",
     },
   ];
+}
+
+/** Wakes of one sprite, which sleeps again after each; the first is not counted. */
+async function wakeTimes(bench: Bench, daemon: DaemonProcess, name: string): Promise<number[]> {
+  const times: number[] = [];
+  for (let round = 0; round <= bench.rounds; round += 1) {
+    times.push(await echoMs(daemon, name));
+    await sleepSprite(daemon, name);
+  }
+  return times.slice(1);
+}
+
+async function costOf(daemon: DaemonProcess): Promise<{ rssMb: number; usedMb: number }> {
+  await sleep(SETTLE_MS);
+  return { rssMb: await rssMb(daemon.pid), usedMb: await usedMb(daemon.home.layout.sprites) };
+}
+
+async function listFigure(bench: Bench, daemon: DaemonProcess): Promise<Figure> {
+  const page = "/v1/sprites?max_results=1000";
+  const { body } = await ask(daemon, page);
+  await using plain = await startJsonServer(bench.rawDirectory, body);
+  const { a, b } = await interleave(
+    bench.rounds * 4,
+    () => timed(() => download(`${daemon.baseUrl}${page}`, daemon.token)),
+    () => timed(() => download(plain.url, "")),
+  );
+  return {
+    id: "sleepers-list",
+    what: `page of ${SLEEPERS + 1} sprites that sleep, ${Math.round(body.length / 1000)} kB`,
+    unit: "ms",
+    product: a,
+    baseline: { what: "the same JSON serialised and sent by a bare node:http server", samples: b },
+    target: { kind: "ratio_max", value: 3 },
+  };
 }
 
 /** What a file system gives away, MB. */
