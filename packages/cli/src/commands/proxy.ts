@@ -55,6 +55,8 @@ async function forward(target: Target, mappings: readonly PortMapping[]): Promis
   return await new Promise<number>((resolve) => {
     const stop = onSignals((name) => {
       stop();
+      // The terminal shows ^C; what follows begins on a line of its own.
+      if (name === "SIGINT" && process.stderr.isTTY) process.stderr.write("\n");
       resolve(name === "SIGINT" ? 0 : signalExitCode(name));
     });
   });

@@ -55,18 +55,22 @@ export class Progress implements Disposable {
   #draw(): void {
     const nowMs = performance.now();
     if (nowMs - this.#startedMs < QUIET_MS) return;
+    // After a lost connection some of it is sent again: what was before says nothing about the rate.
+    if (this.done < (this.#samples.at(-1)?.done ?? 0)) this.#samples.length = 0;
     this.#samples.push({ atMs: nowMs, done: this.done });
     while (this.#samples.length > 2 && nowMs - (this.#samples[0]?.atMs ?? nowMs) > RATE_WINDOW_MS) this.#samples.shift();
     const first = this.#samples[0] ?? { atMs: this.#startedMs, done: 0 };
     const seconds = (nowMs - first.atMs) / 1000;
     const rate = seconds > 0 ? (this.done - first.done) / seconds : 0;
     const line = progressLine({ name: this.#name, done: this.done, total: this.total, rate });
-    process.stderr.write(`\r\x1b[K${err("cyan", line)}`);
+    // A line that reaches the last column would wrap, and not go away any more.
+    const columns = (process.stderr.columns ?? 80) - 1;
+    process.stderr.write(`\r\x1b[K${err("cyan", line.slice(0, columns))}`);
     this.#isDrawn = true;
   }
 }
 
-/** The line as text. Pure. `rate`: bytes a second. */
+/** The line as text, at most 79 columns. Pure. `rate`: bytes a second. */
 export function progressLine(facts: { name: string; done: number; total: number | undefined; rate: number }): string {
   const { done, total, rate } = facts;
   const name = printable(facts.name);
@@ -90,10 +94,10 @@ export function bytesText(bytes: number): string {
   return `${unit === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ""}`;
 }
 
+/** `9 s`, `2:41`, `5 h`, `3 d`. */
 function timeText(seconds: number): string {
   const whole = Math.ceil(seconds);
   if (whole < 60) return `${whole} s`;
-  return whole < 3600
-    ? `${Math.floor(whole / 60)} min ${whole % 60} s`
-    : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  return whole < 86_400 ? `${Math.floor(whole / 3600)} h` : `${Math.min(999, Math.floor(whole / 86_400))} d`;
 }
