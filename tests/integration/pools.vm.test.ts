@@ -17,8 +17,7 @@ while :; do sleep 0.2 & wait; done
 
 describe.skipIf(vmSkipReason() !== undefined)("templates and pools on real VMs", () => {
   let daemon: DaemonProcess;
-  const call = async (method: string, path: string, json?: unknown) =>
-    await ask(daemon, `/v1${path}`, { method, json });
+  const call = async (method: string, path: string, json?: unknown) => await ask(daemon, `/v1${path}`, { method, json });
   const sh = async (sprite: string, script: string): Promise<string> =>
     (await execRaw(daemon, sprite, { cmd: ["sh", "-c", script] })).stdout.toString().trim();
   const askKeeper = (sprite: string): Promise<string> =>

@@ -72,7 +72,8 @@ export async function startBareAgent(options: BareAgentOptions): Promise<BareAge
     serve: (carrier) => links.serve(carrier),
     setStopped: (isStopped) => {
       for (const { pid, exit } of sessions.list()) {
-        if (pid !== null && exit === null) processes.signalSession(pid, isStopped ? os.constants.signals.SIGSTOP : os.constants.signals.SIGCONT);
+        if (pid !== null && exit === null)
+          processes.signalSession(pid, isStopped ? os.constants.signals.SIGSTOP : os.constants.signals.SIGCONT);
       }
     },
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),

@@ -63,8 +63,6 @@ const clockSettimeCall = bind("clock_settime", ["int", "void *"]);
 const sethostnameCall = bind("sethostname", ["str", "size_t"]);
 const prctlCall = bind("prctl", ["int", "ulong", "ulong", "ulong", "ulong"]);
 const syncfsCall = bind("syncfs", ["int"]);
-const FIFREEZE = 0xc0045877;
-const FITHAW = 0xc0045878;
 const socketCall = bind("socket", ["int", "int", "int"]);
 const fchdirCall = bind("fchdir", ["int"]);
 

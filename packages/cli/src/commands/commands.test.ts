@@ -104,7 +104,8 @@ describe("the console's script", () => {
     return execFileSync(program, args, {
       env: { PATH: dir, HOME: "/no/such/home", TERM: "xterm-256color", ...env },
       encoding: "utf8",
-      input: "echo fallback $0 $SHELL\n",
+      // Only the shell that is fallen back to reads: a stub that is gone already would break the pipe.
+      ...(shells.length === 0 ? { input: "echo fallback $0 $SHELL\n" } : { stdio: ["ignore", "pipe", "inherit"] as const }),
     }).trim();
   }
 

@@ -27,13 +27,10 @@ export function build(context: CommandContext) {
       const source: Readable = file === "-" ? process.stdin : fs.createReadStream(file);
       using progress = new Progress(file === "-" ? sprite : file, size);
       const path = `/v1/sprites/${encodeURIComponent(sprite)}/import`;
-      const answer = await upload(
-        { address: server, sprite },
-        path,
-        counted(source, progress),
-        { "content-type": "application/zstd" },
-        "POST",
-      );
+      const answer = await upload({ address: server, sprite }, path, counted(source, progress), {
+        method: "POST",
+        headers: { "content-type": "application/zstd" },
+      });
       const made = readSprite(answer);
       process.stdout.write(options.json ? `${JSON.stringify(made.raw)}\n` : `imported ${made.name}\n`);
     });

@@ -13,6 +13,7 @@ import type { CommandContext } from "./catalogue.ts";
 import { completes, JSON_FLAG, newCommand, ORG_FLAG, ORG_HELP, SPRITE_FLAG, SPRITE_HELP } from "./command.ts";
 import { found } from "./not-found.ts";
 import { loadVerifiedTarget } from "./server.ts";
+import { isShellCommand } from "./shell-script.ts";
 
 export function build(context: CommandContext) {
   const command = newCommand("sprite sessions", "Commands that run in a sprite, with or without a client.", [
@@ -53,11 +54,16 @@ function table(sessions: readonly Session[]): string[] {
       { title: "TTY", cell: ({ tty }) => (tty === true ? "yes" : "no") },
       { title: "AGE", cell: ({ created }) => time(created) },
       { title: "LAST OUTPUT", cell: ({ last_activity }) => time(last_activity) },
-      { title: "COMMAND", cell: ({ command }) => String(command ?? "").replace(/\s+/g, " ") },
+      { title: "COMMAND", cell: ({ command }) => commandText(String(command ?? "")) },
     ],
     sessions,
     { ...(process.stdout.isTTY ? { width: process.stdout.columns } : {}), paintTitle: (text) => out("dim", text) },
   );
+}
+
+/** One line; the script of a console says nothing to people. */
+function commandText(command: string): string {
+  return isShellCommand(command) ? "console" : command.replace(/\s+/g, " ");
 }
 
 function kill(context: CommandContext) {

@@ -37,5 +37,13 @@ export SHELL
 exec /bin/sh
 `.trim();
 
+/** How much of the script tells it from others, characters. */
+const TELLING = 60;
+
+/** Whether a session's command, as servers show it, is a console's shell. */
+export function isShellCommand(command: string): boolean {
+  return command.startsWith(`/bin/sh -c ${SCRIPT.slice(0, TELLING)}`);
+}
+
 /** Arguments of the console's command. */
 export const SHELL_ARGV: readonly string[] = ["/bin/sh", "-c", SCRIPT, "console", "bash", "zsh", "fish", "tcsh", "ksh"];

@@ -46,7 +46,7 @@ async function put(remote: Remote, file: { local: string; target: string; etag: 
     };
     // Once or not at all: an id that nobody goes on with.
     const query = { path: target, mkdirParents: parents, upload: randomBytes(16).toString("hex") };
-    await upload(remote, callPath(remote, "write", query), fs.createReadStream(local), headers);
+    await upload(remote, callPath(remote, "write", query), fs.createReadStream(local), { headers });
   } catch (error) {
     const why = ApiError.is(error) && error.code === "file_changed" ? "was changed in the sprite meanwhile" : "was not saved";
     throw new CliError(`${target} ${why}${why === "was not saved" && error instanceof Error ? `: ${error.message}` : ""}.`, {

@@ -45,7 +45,9 @@ export async function pushFile(remote: Remote, local: string, target: string, op
       sparse: stat.blocks * 512 < stat.size ? true : undefined,
     };
     const body = counted(fs.createReadStream(local, { start: offset, highWaterMark: READ_BYTES }), progress);
-    await upload(remote, callPath(remote, "write", query), body, { "content-length": String(Math.max(0, stat.size - offset)) });
+    await upload(remote, callPath(remote, "write", query), body, {
+      headers: { "content-length": String(Math.max(0, stat.size - offset)) },
+    });
   });
   const now = await localError(fs.promises.stat(local), local);
   if (now.size !== stat.size || now.mtimeMs !== stat.mtimeMs)

@@ -84,10 +84,11 @@ export async function upload(
   remote: Remote,
   path: string,
   body: Readable,
-  headers: Record<string, string> = {},
-  method: "PUT" | "POST" = "PUT",
+  call: { method?: "PUT" | "POST"; headers?: Record<string, string> } = {},
 ): Promise<unknown> {
-  const { response } = await open(remote, { method, path, headers: { "content-type": "application/octet-stream", ...headers } }, body);
+  const { method = "PUT" } = call;
+  const headers = { "content-type": "application/octet-stream", ...call.headers };
+  const { response } = await open(remote, { method, path, headers }, body);
   return JSON.parse(await text(response)) as unknown;
 }
 

@@ -51,7 +51,7 @@ export async function pushTree(remote: Remote, local: string, target: string, op
     const rest = items.filter((item) => !there.has(keyOf(item.name, item.stat)));
     progress.done = bytes - rest.reduce((sum, item) => sum + (item.stat.isFile() ? item.stat.size : 0), 0);
     const query = { path: target, mkdirParents: isAgain || options.parents };
-    await upload(remote, callPath(remote, "tree", query), tarOf(rest, progress), { "content-type": "application/x-tar" });
+    await upload(remote, callPath(remote, "tree", query), tarOf(rest, progress), { headers: { "content-type": "application/x-tar" } });
   });
   return { files: files.length, bytes, skipped };
 }

@@ -14,7 +14,7 @@ import { type CgroupHierarchy, createCgroup, openCgroups, planCgroup, removeCgro
 import { QemuControl } from "./control.ts";
 import { openVmFiles, removeFreshRam } from "./files.ts";
 import { isAlive, launch, logTail, parseIdentity, type ProcessIdentity, ProcessWatch, watchLaunched } from "./process.ts";
-import { forgetUsed, giveBack, onceState, useUp } from "./once.ts";
+import { forgetUsed, giveBack, onceState, usedUp } from "./once.ts";
 import { createVmDirectory, findRecord, findText, type VmPaths, vmPaths, type VmRecord, writeRecord } from "./record.ts";
 import { unusable, verifySnapshot } from "./snapshot.ts";
 import { measureTscKhz } from "./tsc.ts";
@@ -215,7 +215,8 @@ class QemuDriver implements VmmDriver {
 
   /** Connects, hands over the state of a snapshot, and resolves when the vCPUs run. */
   async #run(spec: VmSpec, control: QemuControl, signal: AbortSignal, steps: StepTimes): Promise<void> {
-    await control.open({ timeoutMs: START_TIMEOUT_MS, signal });
+    const statePath = onceState(spec);
+    await usedUp(statePath, () => control.open({ timeoutMs: START_TIMEOUT_MS, signal }));
     steps.mark("connected");
     if (spec.memory.kind === "fresh") {
       // QEMU answers once its machine is made, and starts the vCPUs in the same step.
@@ -223,8 +224,6 @@ class QemuDriver implements VmmDriver {
       steps.mark("running");
       return;
     }
-    const statePath = onceState(spec);
-    if (statePath !== undefined) await useUp(statePath);
     const running = control.next(
       (event) => (event.event === "RESUME" ? "running" : migrationEnd(event) === "failed" ? "failed" : undefined),
       signal,

@@ -22,7 +22,19 @@ export function onceState(spec: VmSpec): string | undefined {
   return memory.kind === "snapshot" && memory.once === true ? memory.snapshot.statePath : undefined;
 }
 
-/** From now on the snapshot counts as resumed. */
+/**
+ * From now on the snapshot counts as resumed; `connect` goes on beside the flush. Call when QEMU has
+ * the state open and was told nothing: when either fails, the snapshot is as it was.
+ */
+export async function usedUp(statePath: string | undefined, connect: () => Promise<unknown>): Promise<void> {
+  if (statePath === undefined) return void (await connect());
+  const [used, connected] = await Promise.allSettled([useUp(statePath), connect()]);
+  if (used.status === "fulfilled" && connected.status === "fulfilled") return;
+  await giveBack(statePath);
+  throw used.status === "rejected" ? used.reason : (connected as PromiseRejectedResult).reason;
+}
+
+/** The move alone; see `usedUp`. */
 export async function useUp(statePath: string): Promise<void> {
   await fs.rename(statePath, usedPath(statePath));
   await syncDirectory(statePath);
