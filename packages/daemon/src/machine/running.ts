@@ -131,9 +131,7 @@ export class RunningMachine implements Machine {
     assert(snapshot.ramPath === ram, "a sprite's memory lies in its own directory");
     // Its present user is another VM's after this one; who has it open keeps it.
     if (slot) await fs.chown(ram, 0, 0);
-    await Promise.all([ram, state].map(syncFile));
-    await syncDirectory(directory);
-    await syncDirectory(path.dirname(directory));
+    await Promise.all([...[ram, state].map(syncFile), ...[directory, path.dirname(directory)].map(syncDirectory)]);
     return {
       build: snapshot.build,
       shape: snapshot.shape,
