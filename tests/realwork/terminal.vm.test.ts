@@ -1,5 +1,5 @@
 /** vim, htop and tmux in terminals: left, come back to, and used over a network that cuts. */
-import { waitFor } from "@sprited/base";
+import { sleep, waitFor } from "@sprited/base";
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test, vi } from "vitest";
 import { TmuxPane } from "../e2e/cli-tmux.ts";
 import type { CliHome } from "../e2e/cli-run.ts";
@@ -106,17 +106,26 @@ describe.skipIf(developerSkipReason() !== undefined)("full-screen programs", () 
     await until(pane, "│");
     await pane.keys("-l", "echo $((40+2)) >>keys; cat keys");
     await pane.keys("Enter");
-    const before = await until(pane, /42\s*\n/);
+    await until(pane, /42\s*\n/);
+    const before = await settled(pane);
     const again = await leaveAndReturn(way, pane);
     await until(again, "│");
-    await waitFor("the same picture", WAIT, async () => picture(await again.screen()) === picture(before.split("\n")));
+    await expect.poll(() => settled(again), { timeout: WAIT.timeoutMs }).toEqual(before);
     await again.keys("-l", "rm keys; tmux kill-server");
     await again.keys("Enter");
     await again.ended();
   });
 });
 
-/** A tmux screen without its last line, in which a clock goes on. */
-function picture(screen: readonly string[]): string {
-  return screen.slice(0, 23).join("\n");
+/** What tmux shows when nothing changes any more, without its last line, in which a clock goes on. */
+async function settled(pane: TmuxPane): Promise<string[]> {
+  let last: string[] = [];
+  await waitFor("a steady picture", WAIT, async () => {
+    const screen = (await pane.screen()).slice(0, 23);
+    const isSame = screen.join("\n") === last.join("\n");
+    last = screen;
+    if (!isSame) await sleep(1_000);
+    return isSame;
+  });
+  return last;
 }

@@ -8,7 +8,7 @@ import { apiAddress } from "./api.ts";
 import { CATALOGUE, commandNames, findEntry } from "./catalogue.ts";
 import { overview } from "./overview.ts";
 import type { Command } from "commander";
-import { SHELL_ARGV } from "./shell-script.ts";
+import { isShellCommand, SHELL_ARGV } from "./shell-script.ts";
 import { applyLine } from "./watch.ts";
 
 describe("catalogue", () => {
@@ -88,6 +88,11 @@ describe("live list", () => {
 });
 
 describe("the console's script", () => {
+  test("[CLI-73] is told from other commands, so that a list of sessions calls it a console", () => {
+    expect(isShellCommand(SHELL_ARGV.join(" "))).toBe(true);
+    expect(isShellCommand("/bin/sh -c rest=1; make")).toBe(false);
+  });
+
   let dir: string;
   beforeEach(() => {
     dir = mkdtempSync(path.join(tmpdir(), "shell-"));
