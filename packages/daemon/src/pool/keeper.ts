@@ -163,6 +163,12 @@ export class PoolKeeper {
     }
   }
 
+  /** Plans when the claim is answered: what beginning a spare writes holds no claim up (POOL-8). */
+  #advanceSoon(): void {
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = after(0, () => this.advance());
+  }
+
   #serve(claim: SpareClaim): SpriteView | undefined {
     const { sprites, store } = this.#options;
     const ready = this.#spares.filter((spare) => spare.state === "ready");
@@ -180,7 +186,7 @@ export class PoolKeeper {
       this.#spares = this.#spares.filter((one) => one !== spare);
       this.record = { ...this.record, claimed: this.record.claimed + 1 };
       this.#claimsMs.push(this.#options.nowMs());
-      this.advance();
+      this.#advanceSoon();
       return view;
     }
     return ready.length > 0 && this.#spares.some((spare) => spare.state === "ready") ? this.#serve(claim) : undefined;
