@@ -3,12 +3,13 @@
  * docs/performance.md.
  *
  *   npm run bench -- [--only create,echo] [--rounds 7] [--scale 1] [--no-write]
+ *   npm run bench -- --from a.json,b.json      the table from figures of earlier runs; of the same figure that of the last file
  */
 import { parseArgs } from "node:util";
 import { vmSkipReason } from "../kit/preflight.ts";
 import { openBench } from "./bench.ts";
 import { MEASURES } from "./measures.ts";
-import { describeMachine, tableOf, writeDocument, writeResults } from "./report.ts";
+import { describeMachine, readResults, tableOf, writeDocument, writeResults } from "./report.ts";
 import type { Figure } from "./rounds.ts";
 
 const { values } = parseArgs({
@@ -17,8 +18,15 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "7" },
     scale: { type: "string" },
     "no-write": { type: "boolean", default: false },
+    from: { type: "string" },
   },
 });
+if (values.from !== undefined) {
+  const { machine, figures } = await readResults(values.from.split(","));
+  await writeDocument(machine, figures);
+  console.log(tableOf(figures));
+  process.exit(0);
+}
 const wanted = values.only?.split(",") ?? Object.keys(MEASURES);
 const unknown = wanted.filter((id) => !(id in MEASURES));
 const rounds = Number(values.rounds);

@@ -66,6 +66,19 @@ export async function writeResults(machine: Machine, figures: readonly Figure[])
   return file;
 }
 
+/** Figures of earlier runs on one machine; of those with the same id the last file's counts. Files are named as below `tests/perf/results`, or by path. */
+export async function readResults(files: readonly string[]): Promise<{ machine: Machine; figures: Figure[] }> {
+  const runs = await Promise.all(
+    files.map(
+      async (file) => JSON.parse(await fs.readFile(path.resolve(RESULTS, file), "utf8")) as { machine: Machine; figures: Figure[] },
+    ),
+  );
+  const figures = new Map(runs.flatMap((run) => run.figures.map((figure) => [figure.id, figure] as const)));
+  const machine = runs.at(-1)?.machine;
+  if (!machine) throw new Error("no results were named");
+  return { machine, figures: [...figures.values()] };
+}
+
 /** Replaces the generated part of docs/performance.md. */
 export async function writeDocument(machine: Machine, figures: readonly Figure[]): Promise<void> {
   const text = await fs.readFile(DOCUMENT, "utf8");
