@@ -15,10 +15,10 @@ import { loadVerifiedTarget } from "./server.ts";
 
 export function build(context: CommandContext) {
   return newCommand("sprite proxy", "Make ports of a sprite reachable on this computer, until Ctrl-C.", [
-    ["sprite proxy 8080", "localhost:8080 is port 8080 of the sprite"],
-    ["sprite proxy 3000 5433:5432", "several; 5432 of the sprite on 5433 here"],
-    ["sprite proxy 5433:db.internal:5432", "a host that the sprite reaches"],
-    ["ssh -o ProxyCommand='sprite proxy -W :22' dev", "one connection on standard input and output"],
+    ["sprite proxy 8080", "localhost:8080 is its 8080"],
+    ["sprite proxy 3000 5433:5432", "several; its 5432 is 5433"],
+    ["sprite proxy 5433:db.internal:5432", "a host that it reaches"],
+    ["ssh -o ProxyCommand='sprite proxy -W :22' dev", "one connection, for ssh"],
   ])
     .argument("[ports...]", "PORT, LOCAL:REMOTE or LOCAL:HOST:REMOTE")
     .option("-W, --stdio <[host]:port>", "connect standard input and output instead")
