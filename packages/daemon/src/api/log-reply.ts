@@ -2,13 +2,16 @@
  * Output of a session or job as a plain body (EXEC-20). A body has no place for a gap: where bytes
  * are missing it is cut off, and the next request's `X-Log-Offset` says where the log goes on.
  */
-import type { ExecSession, LogPiece } from "../exec/exec.ts";
+import type { ExecSession, LogPiece, LogQuery } from "../exec/exec.ts";
 import type { ApiContext } from "./handler.ts";
-import { streamReply } from "./stream-reply.ts";
+import { CutOff, streamReply } from "./stream-reply.ts";
 
-/** A body that ends before its end, so that nobody takes it for whole. */
-class CutOff extends Error {
-  override readonly name = "CutOff";
+/** Something with a log: a session, a job. */
+export interface LogSource {
+  /** Bytes there are now, of one stream or of both. */
+  held: Record<LogQuery["stream"], number>;
+  /** Undefined: there is no log any more. */
+  read(query: LogQuery): AsyncIterable<LogPiece> | undefined | Promise<AsyncIterable<LogPiece> | undefined>;
 }
 
 export interface LogReplyQuery {
@@ -17,28 +20,32 @@ export interface LogReplyQuery {
   follow?: boolean | undefined;
 }
 
+export function logOfSession(session: ExecSession): LogSource {
+  return { held: { ...session.outputOffsets, all: session.kept.end }, read: (query) => session.readLog(query) };
+}
+
 /** The log from the asked offset; waits for the first byte only where there is one. */
-export async function logReply(context: ApiContext, session: ExecSession, query: LogReplyQuery): Promise<Response> {
+export async function logReply(context: ApiContext, source: LogSource, query: LogReplyQuery): Promise<Response> {
   const { stream = "all", offset = 0, follow = false } = query;
   const ender = new AbortController();
   const signal = AbortSignal.any([ender.signal, context.shutdown]);
-  const pieces = session.readLog({ stream, offset, follow, signal })[Symbol.asyncIterator]();
-  const { stdout, stderr } = session.outputOffsets;
-  const held = stream === "all" ? session.kept.end : stream === "stdout" ? stdout : stderr;
-  const first = offset < held ? await firstOutput(pieces) : undefined;
+  const log = await source.read({ stream, offset, follow, signal });
+  const pieces = log?.[Symbol.asyncIterator]();
+  // Where there are bytes, the first piece comes at once and says where the log begins.
+  const first = pieces && offset < source.held[stream] ? await firstOutput(pieces) : undefined;
   const reply = streamReply({
     contentType: "application/octet-stream",
     async *pieces() {
       try {
         if (first) yield first.data;
-        for (let step = await pieces.next(); !step.done; step = await pieces.next()) {
-          if (step.value.kind === "gap") throw new CutOff("output is no longer kept");
+        for (let step = await pieces?.next(); step && !step.done; step = await pieces?.next()) {
+          if (step.value.kind === "gap") throw new CutOff("output is no longer kept; the client asks again and learns where it goes on");
           yield step.value.data;
         }
         // A server that stops must not look like the end of the log.
         if (follow && context.shutdown.aborted) throw new CutOff("the server stops");
       } finally {
-        await pieces.return?.();
+        await pieces?.return?.();
       }
     },
     onEnd: () => ender.abort(),

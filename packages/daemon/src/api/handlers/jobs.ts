@@ -2,10 +2,10 @@
 import { API_LIMITS, type StartJobRequest } from "@sprited/protocol/api";
 import { ApiError } from "@sprited/protocol/errors";
 import { signalName } from "@sprited/protocol/stream";
-import type { LogPiece } from "../../exec/exec.ts";
+import type { LogQuery } from "../../exec/exec.ts";
 import { type JobRequest, jobView } from "../../job/index.ts";
 import type { HandlerTable } from "../handler.ts";
-import { CutOff, streamReply } from "../stream-reply.ts";
+import { logReply } from "../log-reply.ts";
 
 /** Wait for a job's end when the client names none, ms. */
 const WAIT_MS = 30_000;
@@ -46,36 +46,13 @@ export const jobHandlers: Pick<HandlerTable, JobHandlers> = {
   },
 
   async readJobLog({ params, query, caller, context }) {
-    const { stream = "all", offset = 0, follow = false } = query;
-    const ender = new AbortController();
-    const signal = AbortSignal.any([ender.signal, context.shutdown]);
-    const asked = { stream, offset, follow, signal };
     const { jobs } = context.features;
-    const job = jobs.get(caller.organizationId, params.name, params.id);
-    const log = await jobs.readLog(caller.organizationId, params.name, params.id, asked);
-    const pieces = log?.[Symbol.asyncIterator]();
-    const held = stream === "stdout" ? job.stdoutBytes : stream === "stderr" ? job.stderrBytes : job.stdoutBytes + job.stderrBytes;
-    // Where there are bytes, the first piece comes at once and says where the log begins.
-    const first = pieces && offset < held ? await firstOutput(pieces) : undefined;
-    const reply = streamReply({
-      contentType: "application/octet-stream",
-      async *pieces() {
-        try {
-          if (first) yield first.data;
-          for (let step = await pieces?.next(); step && !step.done; step = await pieces?.next()) {
-            if (step.value.kind === "gap") throw new CutOff("output is no longer kept; the client asks again and learns where it goes on");
-            yield step.value.data;
-          }
-          // A server that stops must not look like the end of the log.
-          if (follow && context.shutdown.aborted) throw new CutOff("the server stops");
-        } finally {
-          await pieces?.return?.();
-        }
-      },
-      onEnd: () => ender.abort(),
-    });
-    reply.headers.set("x-log-offset", String(first ? startOf(first, stream) : offset));
-    return reply;
+    const { stdoutBytes, stderrBytes } = jobs.get(caller.organizationId, params.name, params.id);
+    const source = {
+      held: { stdout: stdoutBytes, stderr: stderrBytes, all: stdoutBytes + stderrBytes },
+      read: (asked: LogQuery) => jobs.readLog(caller.organizationId, params.name, params.id, asked),
+    };
+    return await logReply(context, source, query);
   },
 
   async signalJob({ params, body, caller, context }) {
@@ -89,18 +66,6 @@ export const jobHandlers: Pick<HandlerTable, JobHandlers> = {
     return undefined;
   },
 };
-
-type Output = Extract<LogPiece, { kind: "output" }>;
-
-async function firstOutput(pieces: AsyncIterator<LogPiece>): Promise<Output | undefined> {
-  for (let step = await pieces.next(); !step.done; step = await pieces.next()) if (step.value.kind === "output") return step.value;
-  return undefined;
-}
-
-/** Offset of a piece's first byte as the client counts: of one stream, or of both together. */
-function startOf(piece: Output, stream: "stdout" | "stderr" | "all"): number {
-  return stream === "all" ? piece.position : piece.offset;
-}
 
 function jobRequest(body: StartJobRequest): JobRequest {
   if (body.stdin !== undefined && body.stdin_base64 !== undefined)

@@ -5,7 +5,7 @@ import { encodeNdjsonLine, exitByte, signalName } from "@sprited/protocol/stream
 import type { ExecSession } from "../../exec/exec.ts";
 import type { Caller } from "../../organization/index.ts";
 import type { ApiContext, HandlerTable } from "../handler.ts";
-import { logReply } from "../log-reply.ts";
+import { logOfSession, logReply } from "../log-reply.ts";
 import { streamReply } from "../stream-reply.ts";
 import { sessionDetailsView } from "../view.ts";
 
@@ -30,7 +30,7 @@ export const sessionHandlers: Pick<HandlerTable, "listSessions" | "getSession" |
   },
 
   async readSessionLog({ params, query, caller, context }) {
-    return await logReply(context, requireSession(context, caller, params), query);
+    return await logReply(context, logOfSession(requireSession(context, caller, params)), query);
   },
 
   killSession({ params, query, body, caller, context }) {
