@@ -58,6 +58,42 @@ describe.skipIf(vmSkipReason() !== undefined)("forks of a real VM", () => {
     for (const sprite of forks) expect((await ask(daemon, `/v1/sprites/${sprite}`, { method: "DELETE" })).status).toBe(204);
   });
 
+  test("[EXEC-22, EXEC-11] a session of the source goes on in a fork, is attached there, and outlives the daemon; the source's client sees nothing", async () => {
+    const counter = await ExecSocket.open(daemon, name, {
+      cmd: ["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.5; done"],
+      stdin: "false",
+    });
+    const counted = (socket: ExecSocket): number => Number(socket.stream(1).toString().trim().split("\n").at(-1));
+    await counter.until("some counts", () => counted(counter) > 3);
+    const fork = uniqueName("carried");
+    const answer = await ask(daemon, `/v1/sprites/${name}/fork`, { method: "POST", json: { names: [fork], memory: true } });
+    expect(answer.status, answer.text).toBe(201);
+    expect((await ask(daemon, `/v1/sprites/${fork}/wake`, { method: "POST" })).status).toBe(200);
+    const session = await waitFor("the session in the fork", { timeoutMs: 60_000 }, async () => {
+      const { sessions } = (await ask(daemon, `/v1/sprites/${fork}/exec`)).json() as { sessions: { id: string; command: string }[] };
+      return sessions.find(({ command }) => command.includes("i=0"));
+    });
+    const carried = await ExecSocket.open(daemon, fork, `/${session.id}`);
+    await carried.until("counts in the fork", () => counted(carried) > 5);
+    carried.drop();
+    expect(await ask(daemon, `/v1/sprites/${name}/exec`).then((one) => one.text)).toContain(session.id);
+    const before = counted(counter);
+    await counter.until("counts in the source", () => counted(counter) > before + 2);
+    const lines = counter.stream(1).toString().trim().split("\n").map(Number);
+    expect(lines).toEqual(lines.map((_, index) => index + 1));
+    counter.drop();
+
+    await daemon.kill();
+    await daemon.start();
+    const again = await ExecSocket.open(daemon, fork, `/${session.id}`);
+    const first = counted(again);
+    await again.until("counts after the restart", () => counted(again) > first + 2);
+    const kept = again.stream(1).toString().trim().split("\n").map(Number);
+    expect(kept).toEqual(kept.map((_, index) => index + (kept[0] ?? 0)));
+    again.drop();
+    expect((await ask(daemon, `/v1/sprites/${fork}`, { method: "DELETE" })).status).toBe(204);
+  });
+
   test("[ARCH-1, ARCH-2] exported while it runs, imported, started", async () => {
     await shell(name, "echo packed > ~/file");
     const archive = await ask(daemon, `/v1/sprites/${name}/export`);

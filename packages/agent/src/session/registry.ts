@@ -87,6 +87,7 @@ export class SessionRegistry {
       list.push({
         id,
         ...work,
+        ...(session.size ? { size: session.size } : {}),
         pid: session.pid,
         started_at_ms: session.startedAtMs,
         stdout_bytes: stdout,

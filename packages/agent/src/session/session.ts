@@ -52,6 +52,7 @@ export class Session {
   #commandExit: SessionExit | undefined;
   #exit: SessionExit | undefined;
   #linger: AbortController | undefined;
+  #size: TerminalSize | undefined;
 
   constructor(id: string, start: SessionStart, command: Command, processes: ProcessTable) {
     this.id = id;
@@ -59,6 +60,7 @@ export class Session {
     this.pid = command.innerPid;
     this.#command = command;
     this.#processes = processes;
+    this.#size = "argv" in start ? (start.tty ?? undefined) : undefined;
     this.#input = new InputPipe(command.stdin, {
       isTerminal: "argv" in start && start.tty !== null,
       onTaken: () => this.#reader?.inputTaken(this.#input.taken),
@@ -80,6 +82,11 @@ export class Session {
 
   get input(): InputPipe {
     return this.#input;
+  }
+
+  /** The terminal's present size; undefined without one. */
+  get size(): TerminalSize | undefined {
+    return this.#size;
   }
 
   /** Bytes of output so far, per stream. */
@@ -138,6 +145,8 @@ export class Session {
   }
 
   resize(size: TerminalSize): void {
+    if (!this.#size) return;
+    this.#size = size;
     this.#command.resize(size);
   }
 

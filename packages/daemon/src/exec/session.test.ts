@@ -86,6 +86,7 @@ function stagedMachine(links: Partial<GuestLink>[]): { machine: Machine; end(exi
 function lifeOfMachine(machine: Machine): GuestLife {
   return {
     id: machine.incarnation,
+    isAwake: true,
     ended: machine.exited.then(() => ({ code: "vm_lost", reason: "the sprite's machine ended" })),
     link: (options) => machine.link(options),
   };
@@ -212,6 +213,7 @@ describe("exec feature", () => {
       sprites: {
         subscribe: () => () => {},
         idOf: () => "s1",
+        findLife: () => undefined,
         activities: new Activities({ nowMs: Date.now }),
         wakeLife: async () => {
           wakes += 1;
@@ -311,7 +313,7 @@ describe("a session over sleep", () => {
     const [first, second] = [new StagedStream(), new StagedStream()];
     const awake = Promise.withResolvers<GuestLink>();
     const end = Promise.withResolvers<LifeEnd>();
-    const life: GuestLife = { id: "l1", ended: end.promise, link: () => awake.promise };
+    const life: GuestLife = { id: "l1", ended: end.promise, isAwake: false, link: () => awake.promise };
     const { session } = staged({ life });
     const client = session.attach();
     const text = textOf(client);

@@ -25,6 +25,8 @@ export const LOST_PLACE_MS = 10_000;
 /** What is known of a session from its beginning on. */
 export interface SessionFacts {
   id: string;
+  /** Its id in the guest, where that is another. */
+  guestId?: string | undefined;
   spriteId: string;
   owner: SessionOwner;
   command: string;
@@ -34,6 +36,10 @@ export interface SessionFacts {
   size: TerminalSize | undefined;
   createdAtMs: number;
   runAfterDisconnectMs: number | undefined;
+}
+
+export function guestIdOf(facts: Pick<SessionFacts, "id" | "guestId">): string {
+  return facts.guestId ?? facts.id;
 }
 
 export interface SessionOptions {
@@ -75,12 +81,19 @@ export class Session implements ExecSession {
     this.#windows = facts.size && new TerminalWindows(facts.size);
     this.#screen = facts.size && new ScreenKeeper(log, facts.size);
     this.#lastOutputAtMs = facts.createdAtMs;
-    this.#follower = new Follower({ id: facts.id, life, log, input: this.#input, logger, onOutput: () => this.#outputCame() });
+    this.#follower = new Follower({ id: guestIdOf(facts), life, log, input: this.#input, logger, onOutput: () => this.#outputCame() });
     if (facts.owner === "job") this.#takeHold();
   }
 
   get id(): string {
     return this.#options.facts.id;
+  }
+  get guestId(): string {
+    return guestIdOf(this.#options.facts);
+  }
+  /** Of the memory in which it runs. */
+  get lifeId(): string {
+    return this.#options.life.id;
   }
   get spriteId(): string {
     return this.#options.facts.spriteId;

@@ -14,11 +14,12 @@ import pLimit from "p-limit";
 import { GuestError, type GuestLink } from "../guest/index.ts";
 import type { Activities, GuestLife } from "../sprite/index.ts";
 import type { SessionRecord, SessionRecords } from "../store/index.ts";
+import { type Adopted, Adoptions } from "./adoptions.ts";
 import { EndedSession } from "./ended-session.ts";
 import type { Exec, ExecRequest, ExecSession, ExecWork, SessionEnd } from "./exec.ts";
 import { ConnectionLog, FileLog, reclaimLogs, type SessionLog } from "./log/index.ts";
 import { expiredSessions, type RetentionLimits } from "./retention.ts";
-import { Session, type SessionFacts } from "./session.ts";
+import { guestIdOf, Session, type SessionFacts } from "./session.ts";
 import { factsOf, isKept, type KeptFacts, startOf } from "./session-facts.ts";
 
 /** Sessions that may run in one sprite at once. */
@@ -29,6 +30,8 @@ const START_TIMEOUT_MS = 30_000;
 const GONE_WITHIN_MS = 500;
 /** How long a start waits for guests to name their connections, ms; those of sleeping sprites are found when they wake. */
 const GUESTS_WAIT_MS = 1_000;
+/** How long a command waits for the sessions that came with its sprite's memory to be known, ms. */
+const ADOPTION_WAIT_MS = 5_000;
 /** How long a connection found after a restart waits for its client, ms. */
 const CONNECTION_KEPT_MS = 3_600_000;
 /** Logs flushed at the same time: a burst of ends must not fill the disk's queue. */
@@ -43,6 +46,8 @@ export interface ExecSprites {
   idOf(organizationId: string, name: string): string;
   /** The sprite's life, after waking it if need be. */
   wakeLife(spriteId: string, options?: { signal?: AbortSignal | undefined }): Promise<GuestLife>;
+  /** The life that is kept, awake or asleep; wakes nothing. */
+  findLife(spriteId: string): GuestLife | undefined;
   readonly activities: Activities;
   subscribe(listener: (sprite: { id: string }, change: "changed" | "deleted") => void): () => void;
 }
@@ -62,20 +67,32 @@ export class Sessions implements Exec {
   readonly #logger: Logger;
   /** Sessions that run, or whose end is being recorded. */
   readonly #bySprite = new Map<string, Map<string, Session>>();
+  readonly #adoptions: Adoptions;
   readonly #flushes = pLimit(FLUSHES_MAX);
   /** Sprites in which a session ended since retention was last looked at. */
   readonly #endedIn = new Set<string>();
   readonly #timers = new DisposableStack();
   #lastId = 0;
+  /** What an earlier daemon left is settled: from now on lives that begin are looked at. */
+  #isRecovered = false;
 
   constructor(options: { sprites: ExecSprites; records: SessionRecords; settings: ExecSettings; logger: Logger }) {
     this.#sprites = options.sprites;
     this.#records = options.records;
     this.#settings = options.settings;
     this.#logger = options.logger;
+    this.#adoptions = new Adoptions({
+      records: this.#records,
+      logger: this.#logger,
+      newId: () => this.#newId(),
+      isFollowed: (spriteId, life, guestId) => this.#isFollowed(spriteId, life, guestId),
+      follow: (adopted, life) => this.#followAdopted(adopted, life),
+    });
+    this.#timers.defer(() => this.#adoptions.close());
     this.#timers.defer(
       this.#sprites.subscribe((sprite, change) => {
         if (change === "deleted") this.#spriteDeleted(sprite.id);
+        else if (this.#isRecovered) void this.#lifeMayBeNew(sprite.id);
       }),
     );
     this.#timers.use(every(RETENTION_EVERY_MS, () => this.#retain([...this.#endedIn])));
@@ -104,7 +121,7 @@ export class Sessions implements Exec {
     } catch (error) {
       // It may have begun: it is ended for good, never started again (EXEC-9).
       await this.forget(spriteId, facts.id);
-      this.#forgetInGuest(life, facts.id);
+      this.#forgetInGuest(life, guestIdOf(facts));
       throw error;
     }
   }
@@ -138,13 +155,13 @@ export class Sessions implements Exec {
    * the others are lost; logs that no record names are removed. `lives`: those that go on, by sprite.
    */
   async recover(lives: ReadonlyMap<string, GuestLife>, spriteIds: ReadonlySet<string>): Promise<void> {
-    for (const spriteId of new Set(this.#records.keys().map((key) => key.spriteId))) {
+    for (const spriteId of new Set([...this.#records.keys().map((key) => key.spriteId), ...this.#records.adoptedSprites()])) {
       if (!spriteIds.has(spriteId)) this.#records.deleteOfSprite(spriteId);
     }
     await reclaimLogs(this.#settings.logDirectory, this.#records.keys(), this.#logger);
     for (const record of this.#records.loadRunning()) {
-      const { end: _, lifeId, ...facts } = record;
-      const log = await FileLog.reopen(this.#logOptions(record));
+      const { end: _, lifeId, logStart: start, ...facts } = record;
+      const log = await FileLog.reopen({ ...this.#logOptions(record), start });
       const life = lives.get(record.spriteId);
       if (life?.id === lifeId) {
         const session = this.#add(facts, { life, log, inputKnown: false });
@@ -152,8 +169,21 @@ export class Sessions implements Exec {
         session.clientsLost();
       } else this.#recordEnd(facts, log, { end: LOST_MEANWHILE, endedAtMs: Date.now(), lastOutputAtMs: record.createdAtMs, inputTaken: 0 });
     }
-    const guests = [...lives].map(([spriteId, life]) => this.#settleGuest(spriteId, life).catch(ignore("done again at the next start")));
-    await Promise.race([Promise.all(guests), sleep(GUESTS_WAIT_MS, { ref: false })]);
+    const awake: Promise<void>[] = [];
+    for (const [spriteId, life] of lives) {
+      const { isAwake } = life;
+      // Those that came with the memory are told apart below from what was forgotten.
+      if (this.#adoptions.isDue(spriteId, life)) continue;
+      const settled = this.#settleGuest(spriteId, life).catch(ignore("done again at the next start"));
+      // What sleeps answers when it is woken, by whoever comes after the start.
+      if (isAwake) awake.push(settled);
+    }
+    this.#isRecovered = true;
+    for (const spriteId of spriteIds) {
+      const adopted = this.#lifeMayBeNew(spriteId);
+      if (this.#sprites.findLife(spriteId)?.isAwake && adopted) awake.push(adopted);
+    }
+    await Promise.race([Promise.all(awake), sleep(GUESTS_WAIT_MS, { ref: false })]);
     this.#retain(spriteIds);
   }
 
@@ -169,6 +199,7 @@ export class Sessions implements Exec {
    */
   async #wakeLink(spriteId: string, signal: AbortSignal | undefined): Promise<{ life: GuestLife; guest: GuestLink }> {
     const first = await this.#sprites.wakeLife(spriteId, { signal });
+    await Promise.race([this.#adoptions.adopt(spriteId, first), sleep(ADOPTION_WAIT_MS, { ref: false })]);
     try {
       return { life: first, guest: await first.link({ signal }) };
     } catch (error) {
@@ -208,7 +239,7 @@ export class Sessions implements Exec {
       this.#recordEnd(facts, log, { end, endedAtMs, lastOutputAtMs, inputTaken });
     }
     this.#remove(facts.spriteId, facts.id);
-    if (end.kind !== "lost" || !LIFE_ENDS.has(end.code)) this.#forgetInGuest(life, facts.id);
+    if (end.kind !== "lost" || !LIFE_ENDS.has(end.code)) this.#forgetInGuest(life, guestIdOf(facts));
   }
 
   #recordEnd(
@@ -228,10 +259,10 @@ export class Sessions implements Exec {
   }
 
   /** The agent keeps an ended session until told. Waits while the sprite sleeps, ends with its life. */
-  #forgetInGuest(life: GuestLife, sessionId: string): void {
+  #forgetInGuest(life: GuestLife, guestId: string): void {
     void life
       .link()
-      .then((link) => link.deleteSession(sessionId))
+      .then((link) => link.deleteSession(guestId))
       .catch(ignore("the life has ended, or the next start of the daemon does it"));
   }
 
@@ -242,7 +273,7 @@ export class Sessions implements Exec {
   async #settleGuest(spriteId: string, life: GuestLife): Promise<void> {
     const link = await life.link();
     for (const found of await link.listSessions()) {
-      if (this.#bySprite.get(spriteId)?.has(found.id)) continue;
+      if (this.#isFollowed(spriteId, life, found.id)) continue;
       if (!found.connect) await link.deleteSession(found.id);
       else {
         const work: ExecWork = { kind: "connection", ...found.connect };
@@ -253,6 +284,22 @@ export class Sessions implements Exec {
         session.clientsLost();
       }
     }
+  }
+
+  /** A life that began with a memory put in place brings sessions along. */
+  #lifeMayBeNew(spriteId: string): Promise<void> | undefined {
+    const life = this.#sprites.findLife(spriteId);
+    return life && this.#adoptions.adopt(spriteId, life);
+  }
+
+  #followAdopted({ facts, record }: Adopted, life: GuestLife): void {
+    const log = new FileLog({ ...this.#logOptions(facts), start: record.logStart });
+    this.#add(facts, { life, log, inputKnown: false }).follow(undefined);
+  }
+
+  #isFollowed(spriteId: string, life: GuestLife, guestId: string): boolean {
+    for (const one of this.#bySprite.get(spriteId)?.values() ?? []) if (one.guestId === guestId && one.lifeId === life.id) return true;
+    return false;
   }
 
   #spriteDeleted(spriteId: string): void {

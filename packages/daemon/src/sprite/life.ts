@@ -21,12 +21,26 @@ export interface GuestLife {
   readonly id: string;
   /** Resolves once, when the memory is gone. Never rejects. */
   readonly ended: Promise<LifeEnd>;
+  /** Whether a machine runs it now: `link` need not wait for a wake. */
+  readonly isAwake: boolean;
   /**
    * The open link to the guest, dialled anew when the last one broke. Waits while the sprite
    * sleeps and never wakes it. Rejects with `GuestError` when the agent does not answer, with
    * `VmmError` when the life has ended.
    */
   link(options?: { signal?: AbortSignal | undefined }): Promise<GuestLink>;
+}
+
+/** Lives that began with a memory put in place are known by their id, for as long as they last. */
+const PLACED = "placed-";
+
+export function placedLifeId(id: string): string {
+  return `${PLACED}${id}`;
+}
+
+/** Whether a life began with a memory put in place: its guest may hold what began in another life. */
+export function isPlacedLife(life: Pick<GuestLife, "id">): boolean {
+  return life.id.startsWith(PLACED);
 }
 
 /** The life that a sprite's driver conducts: it names the machine, and the end. */
@@ -43,6 +57,10 @@ export class SpriteLife implements GuestLife {
     const { promise, resolve } = Promise.withResolvers<LifeEnd>();
     this.ended = promise;
     this.#settle = resolve;
+  }
+
+  get isAwake(): boolean {
+    return this.#machine !== undefined;
   }
 
   /** From now on links lead to this machine. */
@@ -115,6 +133,7 @@ export function lifeOfMachine(machine: Machine): GuestLife {
       code: "vm_lost",
       reason: exit.kind === "guest" ? "the sprite's machine was shut down from inside" : "the sprite's machine ended",
     })),
+    isAwake: true,
     link: (options) => machine.link(options),
   };
 }

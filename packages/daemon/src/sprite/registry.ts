@@ -24,6 +24,7 @@ import { NO_REST, type RestSettings, SpriteRest } from "./rest.ts";
 import {
   type CreateOptions,
   type CreateSprite,
+  definedOnly,
   placeOf,
   type Sprite,
   type SpriteCheck,
@@ -106,8 +107,7 @@ export class SpriteRegistry implements Sprites {
     const { organizationId } = request;
     await this.#options.quotas?.requireSprite(organizationId, this.#ofOrganization(organizationId).length);
     const { spare } = options;
-    const place = placeOf({ organizationId: request.organizationId, poolId: spare?.poolId });
-    await using reservation = this.#index.reserve(place, request.name);
+    await using reservation = this.#index.reserve(placeOf({ organizationId, poolId: spare?.poolId }), request.name);
     const origin = options.origin ?? (await imageOrigin(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb));
     await requireRoom(this.#options.pool, origin);
     const nowMs = Date.now();
@@ -201,8 +201,7 @@ export class SpriteRegistry implements Sprites {
 
   /** Whether a spare sleeps with its memory. */
   isAtRest(spriteId: string): boolean {
-    const kind = this.#index.byId(spriteId)?.driver.state.kind;
-    return kind === "hibernated" || kind === "paused";
+    return ["hibernated", "paused"].includes(this.#index.byId(spriteId)?.driver.state.kind ?? "cold");
   }
 
   /** Puts the sprite to sleep as deep as asked, now. Throws `sprite_not_found`. */
@@ -275,6 +274,11 @@ export class SpriteRegistry implements Sprites {
     swap: (place: ReplacePlace) => Promise<Replaced>,
   ): Promise<void> {
     await this.#byId(spriteId).driver.replaceState(options, swap);
+  }
+
+  /** The life that is kept, awake or asleep; undefined for a cold or missing sprite. Wakes nothing. */
+  findLife(spriteId: string): GuestLife | undefined {
+    return this.#index.byId(spriteId)?.driver.life;
   }
 
   /** The sprite's life, after waking it if need be. */
@@ -393,8 +397,4 @@ export class SpriteRegistry implements Sprites {
   #directory(spriteId: string): string {
     return path.join(this.#options.spritesDirectory, spriteId);
   }
-}
-
-function definedOnly<T extends object>(value: Partial<T> | undefined): Partial<T> {
-  return Object.fromEntries(Object.entries(value ?? {}).filter(([, field]) => field !== undefined)) as Partial<T>;
 }

@@ -155,3 +155,8 @@ export interface Sprites {
   /** Announces every change of status or record, for live lists. Returns how to unsubscribe. */
   subscribe(listener: (view: SpriteView, change: "changed" | "deleted") => void): () => void;
 }
+
+/** The fields that a change names. */
+export function definedOnly<T extends object>(value: Partial<T> | undefined): Partial<T> {
+  return Object.fromEntries(Object.entries(value ?? {}).filter(([, field]) => field !== undefined)) as Partial<T>;
+}

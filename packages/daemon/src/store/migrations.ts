@@ -7,7 +7,7 @@ import { checkpointTables } from "./checkpoint-tables.ts";
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
 import { jobTables } from "./job-tables.ts";
-import { sessionTables } from "./session-tables.ts";
+import { adoptionTables, sessionTables } from "./session-tables.ts";
 import { templateTables } from "./template-tables.ts";
 
 interface Migration {
@@ -23,6 +23,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "jobs", steps: jobTables },
   { name: "exec sessions", steps: sessionTables },
   { name: "idle time of sprites", steps: ({ query }) => [query.schema.alterTable("sprites").addColumn("idle_seconds", "integer")] },
+  { name: "sessions of placed memories", steps: adoptionTables },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

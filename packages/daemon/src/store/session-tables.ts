@@ -37,7 +37,11 @@ export interface SessionSchema {
     input_taken: number;
     /** Bytes of its log's files. */
     log_bytes: number;
+    /** Its id in the guest; null where that is the same. */
+    guest_id: string | null;
   };
+  /** Of each sprite the life begun with a placed memory whose sessions are on record. */
+  adopted_lives: { sprite_id: string; life_id: string };
 }
 
 export function sessionTables(database: Database): { compile(): CompiledQuery }[] {
@@ -70,5 +74,16 @@ export function sessionTables(database: Database): { compile(): CompiledQuery }[
       .addColumn("log_bytes", "bigint", (c) => c.notNull())
       .addPrimaryKeyConstraint("sessions_key", ["sprite_id", "id"]),
     schema.createIndex("sessions_ended").on("sessions").columns(["sprite_id", "ended_at_ms"]),
+  ];
+}
+
+export function adoptionTables(database: Database): { compile(): CompiledQuery }[] {
+  const { schema } = database.query;
+  return [
+    schema.alterTable("sessions").addColumn("guest_id", "text"),
+    schema
+      .createTable("adopted_lives")
+      .addColumn("sprite_id", "text", (c) => c.primaryKey())
+      .addColumn("life_id", "text", (c) => c.notNull()),
   ];
 }

@@ -20,6 +20,8 @@ export interface SessionEndRecord {
 export interface SessionRecord {
   spriteId: string;
   id: string;
+  /** Its id in the guest, where that is another. */
+  guestId?: string | undefined;
   owner: "session" | "job";
   command: string;
   argv: string[];
@@ -28,6 +30,8 @@ export interface SessionRecord {
   runAfterDisconnectMs: number | undefined;
   lifeId: string;
   createdAtMs: number;
+  /** Offsets at which its log begins; 0 when left out. */
+  logStart?: { stdout: number; stderr: number } | undefined;
   /** Undefined while it runs. */
   end: SessionEndRecord | undefined;
 }
@@ -96,8 +100,34 @@ export function sessionRecords(database: Database) {
     },
     delete: (spriteId: string, id: string): number =>
       database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId).where("id", "=", id)),
-    deleteOfSprite: (spriteId: string): number =>
-      database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId)),
+    deleteOfSprite(spriteId: string): void {
+      database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId));
+      database.runUnflushed(database.query.deleteFrom("adopted_lives").where("sprite_id", "=", spriteId));
+    },
+    ...adoptions(database),
+  };
+}
+
+function adoptions(database: Database) {
+  return {
+    /** Records what was found in a placed memory, and that it was looked at: all or nothing. */
+    adopt(spriteId: string, lifeId: string, records: readonly SessionRecord[]): void {
+      database.transaction(() => {
+        for (const record of records) database.run(database.query.insertInto("sessions").values(rowOf(record)));
+        database.run(
+          database.query
+            .insertInto("adopted_lives")
+            .values({ sprite_id: spriteId, life_id: lifeId })
+            .onConflict((conflict) => conflict.column("sprite_id").doUpdateSet({ life_id: lifeId })),
+        );
+      });
+    },
+    /** Sprites of which the next is known. */
+    adoptedSprites: (): string[] =>
+      database.all(database.query.selectFrom("adopted_lives").select("sprite_id")).map((row) => row.sprite_id),
+    /** The life whose placed memory was looked at last. */
+    adoptedLife: (spriteId: string): string | undefined =>
+      database.first(database.query.selectFrom("adopted_lives").select("life_id").where("sprite_id", "=", spriteId))?.life_id,
   };
 }
 
@@ -114,7 +144,10 @@ function rowOf(record: SessionRecord): Row {
     run_on_ms: record.runAfterDisconnectMs ?? null,
     life_id: record.lifeId,
     created_at_ms: record.createdAtMs,
-    ...(record.end ? endColumns(record.end) : NO_END),
+    guest_id: record.guestId ?? null,
+    ...(record.end
+      ? endColumns(record.end)
+      : { ...NO_END, stdout_start: record.logStart?.stdout ?? 0, stderr_start: record.logStart?.stderr ?? 0 }),
   };
 }
 
@@ -154,6 +187,7 @@ function recordOf(row: Row): SessionRecord {
   return {
     spriteId: row.sprite_id,
     id: row.id,
+    guestId: row.guest_id ?? undefined,
     owner: row.owner === "job" ? "job" : "session",
     command: row.command,
     argv: JSON.parse(row.argv) as string[],
@@ -162,6 +196,7 @@ function recordOf(row: Row): SessionRecord {
     runAfterDisconnectMs: row.run_on_ms ?? undefined,
     lifeId: row.life_id,
     createdAtMs: row.created_at_ms,
+    logStart: { stdout: row.stdout_start, stderr: row.stderr_start },
     end:
       row.ended_at_ms === null
         ? undefined

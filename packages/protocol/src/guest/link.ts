@@ -88,6 +88,8 @@ export const guestSession = z.object({
   /** What a connection was made to; left out for commands. */
   connect: connectTarget.optional(),
   tty: z.boolean(),
+  /** The terminal's present size; left out without one, and by agents of before. */
+  size: terminalSize.optional(),
   pid: z.int().nullable(),
   started_at_ms: z.number(),
   stdout_bytes: z.int(),

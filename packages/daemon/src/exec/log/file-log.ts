@@ -46,6 +46,8 @@ export interface FileLogOptions {
   directory: string;
   /** Bound of the files together, bytes. */
   bytesMax: number;
+  /** Offsets at which it begins; 0 when left out. */
+  start?: Offsets | undefined;
   logger: Logger;
 }
 
@@ -75,7 +77,7 @@ export class FileLog implements SessionLog, LogView {
   constructor(options: FileLogOptions, found: Segment[] = []) {
     this.#options = options;
     this.#segments = found;
-    this.#next = { ...(found.at(-1)?.end ?? { stdout: 0, stderr: 0 }) };
+    this.#next = { ...(found.at(-1)?.end ?? options.start ?? { stdout: 0, stderr: 0 }) };
     this.#safe = { ...this.#next };
   }
 

@@ -320,7 +320,7 @@ describe("sprite driver", () => {
     const { life } = driver;
     const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
     await driver.replaceState({ end, lifeId: "r1" }, async () => ({ memory }));
-    expect([driver.state.kind, driver.life?.id, host.vms.size]).toEqual(["hibernated", "r1", 0]);
+    expect([driver.state.kind, driver.life?.id, host.vms.size]).toEqual(["hibernated", "placed-r1", 0]);
     expect(await life?.ended).toEqual(end);
     await expect(
       driver.replaceState({ end, lifeId: "r2" }, async () => {

@@ -118,7 +118,7 @@ export class SpriteDriver {
 
   /**
    * Ends the VM at once and the life with `end`, and lets `swap` put another disk, and a memory if
-   * it likes, in place. With a memory the sprite is then hibernated in a new life `lifeId`, else
+   * it likes, in place. With a memory the sprite is then hibernated in a new life (`placedLifeId`), else
    * cold. When `swap` throws it is cold, with whatever disk `swap` left.
    */
   async replaceState(options: { end: LifeEnd; lifeId: string }, swap: (place: ReplacePlace) => Promise<Replaced>): Promise<void> {

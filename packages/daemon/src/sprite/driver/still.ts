@@ -5,7 +5,7 @@
  */
 import { mkdir } from "node:fs/promises";
 import { memoryPaths, type Machine, type MemoryRecord, removeMemory } from "../../machine/index.ts";
-import type { LifeEnd } from "../life.ts";
+import { type LifeEnd, placedLifeId } from "../life.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { stand } from "./sleep.ts";
 import { rouse } from "./wake.ts";
@@ -97,5 +97,5 @@ export async function replace(
   await removeMemory(memoryDirectory);
   await mkdir(memoryDirectory, { mode: 0o711 });
   const { memory } = await swap({ diskPath, memoryDirectory });
-  if (memory) core.apply({ type: "memory_placed", life: options.lifeId, memory });
+  if (memory) core.apply({ type: "memory_placed", life: placedLifeId(options.lifeId), memory });
 }
