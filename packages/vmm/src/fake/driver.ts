@@ -4,6 +4,7 @@
  * adoption, crashes and unusable snapshots mean the same. Proved by the contract suite.
  */
 import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import type { Duplex } from "node:stream";
@@ -76,7 +77,8 @@ async function start(spec: VmSpec, context: StartContext): Promise<VmProcess> {
   const identity = host.admit(machine);
   machine.startTicks = identity.startTicks;
   scope.defer("machine", () => machine.end("requested"));
-  await fs.writeFile(paths.process, JSON.stringify(identity), { mode: 0o600 });
+  // A real VM's launcher writes it itself: there is no moment in which a process is and nothing names it.
+  writeFileSync(paths.process, JSON.stringify(identity), { mode: 0o600 });
   await machine.boot(context.guest);
   signal?.throwIfAborted();
   await fs.writeFile(paths.started, "");
