@@ -144,7 +144,12 @@ export class Verifier {
 
   #failed(key: Key, error: unknown): void {
     if (this.#closing.signal.aborted) return;
-    this.#options.records.update(key.spriteId, key.id, { health: "unchecked" });
+    try {
+      this.#options.records.update(key.spriteId, key.id, { health: "unchecked" });
+    } catch (cause) {
+      // A store that takes nothing now (a full disk) is no reason to end the daemon; the check is done again.
+      this.#options.logger.warn({ event: "checkpoint.verify", checkpointId: key.id, err: cause }, "a check's outcome could not be stored");
+    }
     this.#options.logger.warn(
       { event: "checkpoint.verify", outcome: "unchecked", spriteId: key.spriteId, checkpointId: key.id, err: error },
       "a checkpoint could not be checked",

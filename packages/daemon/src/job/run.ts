@@ -12,6 +12,8 @@ import { ended } from "./outcome.ts";
 
 /** From TERM to KILL, and between further KILLs, ms. */
 const KILL_AFTER_MS = 10_000;
+/** Pause before an outcome that could not be stored is stored again, ms. */
+const STORE_RETRY_MS = 1_000;
 /** Longest single timer, ms. */
 const TIMER_MS_MAX = 24 * 3_600_000;
 
@@ -58,13 +60,25 @@ export class JobRun {
   #end(): void {
     const { end, outputOffsets } = this.session;
     if (this.#over || !end) return;
-    this.detach();
+    this.#timer?.[Symbol.dispose]();
     const { records, nowMs, onEnd } = this.#options;
     const atMs = this.session.endedAtMs ?? nowMs();
-    this.#job = ended(this.#job, end, { atMs, stdoutBytes: outputOffsets.stdout, stderrBytes: outputOffsets.stderr });
-    records.update(this.#job);
-    records.inputTaken(this.#job.id);
-    onEnd(this.#job);
+    const job = ended(this.#job, end, { atMs, stdoutBytes: outputOffsets.stdout, stderrBytes: outputOffsets.stderr });
+    try {
+      records.update(job);
+      records.inputTaken(job.id);
+    } catch (error) {
+      // A store that takes nothing now (a full disk) will later: an outcome that is not stored is shown to nobody (JOB-5).
+      this.#options.logger.warn(
+        { event: "job_end", job: job.id, outcome: "failed", err: error },
+        "a job's end could not be stored; trying again",
+      );
+      this.#timer = after(STORE_RETRY_MS, () => this.#end());
+      return;
+    }
+    this.detach();
+    this.#job = job;
+    onEnd(job);
   }
 
   /** Goes on where an earlier daemon stopped. */
