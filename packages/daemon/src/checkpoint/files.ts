@@ -90,12 +90,14 @@ export class CheckpointFiles {
 
   /** Clones a state that stands still. Nothing is flushed yet: whoever waits for it may go on first. */
   async copy(source: StateFiles, target: CheckpointPaths): Promise<void> {
-    const durable = false;
-    await this.#pool.clone(source.diskPath, target.diskPath, { durable });
-    if (!source.memory) return;
-    await fs.mkdir(target.memoryDirectory, { mode: 0o711 });
-    await this.#pool.clone(source.memory.ramPath, target.ramPath, { durable });
-    await this.#pool.clone(source.memory.statePath, target.statePath, { durable });
+    const clones: [from: string, to: string][] = [[source.diskPath, target.diskPath]];
+    if (source.memory) {
+      await fs.mkdir(target.memoryDirectory, { mode: 0o711 });
+      clones.push([source.memory.ramPath, target.ramPath], [source.memory.statePath, target.statePath]);
+    }
+    // Side by side: a guest waits. None is left under way when one fails.
+    const made = await Promise.allSettled(clones.map(([from, to]) => this.#pool.clone(from, to, { durable: false })));
+    for (const one of made) if (one.status === "rejected") throw one.reason;
   }
 
   /** Makes what `copy` cloned a checkpoint that survives a power cut. Returns the bytes it holds. */

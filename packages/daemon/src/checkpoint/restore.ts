@@ -15,6 +15,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
+import { ignore } from "@sprited/base";
 import { syncDirectory } from "@sprited/disk";
 import { type MemoryRecord, memoryPaths } from "../machine/index.ts";
 import type { ReplacePlace, Sprite } from "../sprite/index.ts";
@@ -61,8 +62,9 @@ export async function restoreCheckpoint(
   records.beginRestore(restore);
   let committed = false;
   let still: { release(): Promise<void> } | undefined;
+  const staged = stage(parts, restore);
+  staged.catch(ignore("awaited below"));
   try {
-    await stage(parts, restore);
     say(`Keeping the present state as ${previous.id}...`);
     const paths = await files.prepare(sprite.id, previous.id);
     const copied = await parts.states.copy(sprite.id, { memory: target.hasMemory, keepStill: true }, async (current) => {
@@ -70,6 +72,7 @@ export async function restoreCheckpoint(
       return current.memory?.record;
     });
     still = copied;
+    await staged;
     await parts.states.replace(sprite.id, { lifeId: newLifeId() }, async (place) => {
       const bytes = await files.seal(paths, identityOf(sprite, previous), copied.value);
       records.commitRestore(restore, { ...bytes, hasMemory: copied.value !== undefined });
@@ -79,6 +82,7 @@ export async function restoreCheckpoint(
     records.finishRestore(restore);
   } catch (error) {
     await still?.release();
+    await staged.catch(ignore("it failed already, or the first failure tells more"));
     if (committed) await putBack(parts, restore);
     else await rollBack(parts, restore);
     throw error;

@@ -116,8 +116,11 @@ async function copyQuiet<T>(
     return { value, pausedMs: 0, savedNow, held: true, release: async () => {} };
   }
   const link = await source.machine.link();
-  await link.sync({ timeoutMs: FLUSH_TIMEOUT_MS });
-  await syncFile(source.diskPath);
+  if (!options.keepStill) {
+    // So that the freeze, which flushes what is left, is short. Nobody is held up by that of a guest that will not go on.
+    await link.sync({ timeoutMs: FLUSH_TIMEOUT_MS });
+    await syncFile(source.diskPath);
+  }
   await link.freeze(FREEZE_MS, { timeoutMs: FLUSH_TIMEOUT_MS }).catch(async (error: unknown) => {
     await thaw(link);
     throw error;
