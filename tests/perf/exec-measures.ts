@@ -5,6 +5,7 @@
 import net from "node:net";
 import { sleep } from "@sprited/base";
 import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
+import { ask } from "../kit/http.ts";
 import { openSimulated } from "../kit/simulated.ts";
 import { createSprite } from "../kit/tenants.ts";
 import { type Target, uniqueName } from "../kit/target.ts";
@@ -187,6 +188,8 @@ async function measureSlowReader(bench: Bench): Promise<Figure[]> {
       most = Math.max(most, await rssMb(bench.daemon.pid));
       if (beside.length < 10) beside.push(await echoMs());
     }
+    if (exec.closeCode !== undefined || exec.exitPayload !== undefined) throw new Error("the slow reader's command ended");
+    const written = await writtenMb(bench, sprite);
     exec.drop();
     const echo = samplesOf(beside);
     return [
@@ -197,10 +200,17 @@ async function measureSlowReader(bench: Bench): Promise<Figure[]> {
         product: samplesOf([most - before]),
         baseline: undefined,
         target: { kind: "value_max", value: 16 },
-        note: `looked at for ${durationMs / 1000} s; an \`echo\` beside it took ${echo.median.toFixed(0)} ms (${samplesOf(alone).median.toFixed(0)} ms before).`,
+        note: `looked at for ${durationMs / 1000} s, in which the command wrote ${written.toFixed(0)} MB before it was held back or the time was up; an \`echo\` beside it took ${echo.median.toFixed(0)} ms (${samplesOf(alone).median.toFixed(0)} ms before).`,
       },
     ];
   });
+}
+
+/** Output of the one session that runs, MB. */
+async function writtenMb(bench: Bench, sprite: string): Promise<number> {
+  const answer = await ask(bench.daemon, `/v1/sprites/${sprite}/exec`);
+  const [session] = answer.json()["sessions"] as { stdout_bytes: number }[];
+  return (session?.stdout_bytes ?? 0) / 1_000_000;
 }
 
 /** A TCP proxy that passes on what the server sends at the slow reader's pace once it `isSlow`. */

@@ -9,6 +9,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { waitFor } from "@sprited/base";
 import { openProxy } from "@sprited/protocol/client";
+import { GUEST_LIMITS } from "@sprited/protocol/guest";
 import { ExecSocket } from "../kit/exec-socket.ts";
 import { createSprite } from "../kit/tenants.ts";
 import { uniqueName } from "../kit/target.ts";
@@ -19,6 +20,8 @@ import { type Figure, interleave, timed } from "./rounds.ts";
 const FILE_MB = 1_000;
 const PROXY_MB = 1_000;
 const PIECE_BYTES = 1_000_000;
+/** Largest piece of input at once, bytes. */
+const INPUT_BYTES = 256 * 1024;
 const START_TIMEOUT_MS = 120_000;
 /** Round trips of one latency sample. */
 const TRIPS = 20;
@@ -132,11 +135,15 @@ async function pushRaw(vm: RawVm, megabytes: number): Promise<void> {
     tty: null,
     stdin: true,
   });
+  const input = new RawInput(stream);
   const sending = (async () => {
-    for (let at = 0; at < megabytes; at += 1) await stream.sendInput(at * PIECE_BYTES, piece);
-    stream.endInput(megabytes * PIECE_BYTES);
+    for (let at = 0; at < megabytes; at += 1) await input.write(piece);
+    input.end();
   })();
-  for await (const event of stream.events) if (event.type === "exit" && event.exit.code !== 0) throw new Error("the raw push failed");
+  for await (const event of stream.events) {
+    if (event.type === "input_taken") input.taken(event.offset);
+    if (event.type === "exit" && event.exit.code !== 0) throw new Error("the raw push failed");
+  }
   await sending;
 }
 
@@ -228,19 +235,53 @@ async function openRawPipe(vm: RawVm, port: number): Promise<Pipe> {
   const arrivals = new Arrivals();
   const id = newSession();
   const stream = await vm.link.startSession(id, { connect: { host: "localhost", port } });
+  const input = new RawInput(stream);
   void (async () => {
-    for await (const event of stream.events) if (event.type === "output" && event.stream === "stdout") arrivals.add(event.data.length);
+    for await (const event of stream.events) {
+      if (event.type === "input_taken") input.taken(event.offset);
+      if (event.type === "output" && event.stream === "stdout") arrivals.add(event.data.length);
+    }
   })().catch(() => {}); // as above
-  let sent = 0;
   return {
-    write: async (data) => {
-      await stream.sendInput(sent, data);
-      sent += data.length;
-    },
-    end: () => stream.endInput(sent),
+    write: (data) => input.write(data),
+    end: () => input.end(),
     received: (bytes) => arrivals.reach(bytes),
     close: () => void vm.link.deleteSession(id).catch(() => {}), // ends with the VM at the latest
   };
+}
+
+type RawStream = Awaited<ReturnType<RawVm["link"]["startSession"]>>;
+
+/** Input of a session, never further ahead of the agent than the protocol allows (SESS-10). */
+class RawInput {
+  readonly #stream: RawStream;
+  #sent = 0;
+  #taken = 0;
+  #wake = (): void => {};
+
+  constructor(stream: RawStream) {
+    this.#stream = stream;
+  }
+
+  taken(offset: number): void {
+    this.#taken = offset;
+    this.#wake();
+  }
+
+  async write(data: Uint8Array): Promise<void> {
+    for (let at = 0; at < data.length; at += INPUT_BYTES) {
+      const part = data.subarray(at, at + INPUT_BYTES);
+      while (this.#sent + part.length - this.#taken > GUEST_LIMITS.inputWindowBytes) {
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+      await this.#stream.sendInput(this.#sent, part);
+      this.#sent += part.length;
+    }
+  }
+
+  end(): void {
+    this.#stream.endInput(this.#sent);
+  }
 }
 
 class Arrivals {
