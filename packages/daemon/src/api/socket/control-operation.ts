@@ -44,6 +44,8 @@ export interface OperationPlace {
   spriteName: string;
   /** Aborts when the client is gone. */
   gone: AbortSignal;
+  /** Output that had waited for the client went out: it reads. */
+  onTaken(): void;
 }
 
 export class ControlOperation {
@@ -153,11 +155,16 @@ export class ControlOperation {
 
   /** Waits for the transport only when it is behind. */
   async #send(message: string | Uint8Array): Promise<void> {
-    const { socket } = this.#place;
+    const { socket, onTaken } = this.#place;
     if (socket.readyState !== socket.OPEN) return;
     const binary = typeof message !== "string";
     if (socket.bufferedAmount < BUFFER_BYTES_MAX) return socket.send(message, { binary }, () => {});
-    await new Promise<void>((resolve) => socket.send(message, { binary }, () => resolve()));
+    await new Promise<void>((resolve) =>
+      socket.send(message, { binary }, (error) => {
+        if (!error) onTaken();
+        resolve();
+      }),
+    );
   }
 }
 

@@ -21,9 +21,9 @@ class Control {
   readonly heard: (string | Buffer)[] = [];
   closeCode: number | undefined;
 
-  constructor(options: WebSocket.ClientOptions = {}) {
-    this.socket = new WebSocket(`${bed.server.url.replace("http", "ws")}/v1/sprites/box/control`, {
-      headers: { authorization: `Bearer ${bed.token}` },
+  constructor({ bed: target = bed, ...options }: WebSocket.ClientOptions & { bed?: Testbed } = {}) {
+    this.socket = new WebSocket(`${target.server.url.replace("http", "ws")}/v1/sprites/box/control`, {
+      headers: { authorization: `Bearer ${target.token}` },
       ...options,
     });
     this.socket.on("message", (data: Buffer, isBinary) => this.heard.push(isBinary ? data : data.toString()));
@@ -31,7 +31,7 @@ class Control {
     this.socket.on("error", () => {}); // seen as a close
   }
 
-  static async open(options?: WebSocket.ClientOptions): Promise<Control> {
+  static async open(options?: WebSocket.ClientOptions & { bed?: Testbed }): Promise<Control> {
     const control = new Control(options);
     await once(control.socket, "open");
     return control;
@@ -126,14 +126,39 @@ describe("a control connection", () => {
   });
 
   it("[CTRL-9] a client that does not read holds the command back; its leaving ends the attachment only", async () => {
-    const control = await Control.open();
+    // With the signs of life of a real server: one that reads nothing answers none, and would be taken for gone meanwhile.
+    await using patient = await openTestbed({ control: true });
+    await patient.call("POST", "/v1/sprites", { body: { name: "box" } });
+    const control = await Control.open({ bed: patient });
     control.start({ cmd: ["flood", String(64 * 1024 * 1024)] });
     control.socket.pause();
-    await waitFor("the command", { timeoutMs: 5_000 }, () => bed.exec.sessions.size === 1);
+    await waitFor("the command", { timeoutMs: 5_000 }, () => patient.exec.sessions.size === 1);
+    const [flood] = patient.exec.sessions.values();
+    await waitFor("output", { timeoutMs: 5_000 }, () => (flood?.outputOffsets.stdout ?? 0) > 0);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(session().outputOffsets.stdout).toBeLessThan(16 * 1024 * 1024);
+    expect(flood?.clients).toBe(1);
+    expect(flood?.outputOffsets.stdout).toBeLessThan(16 * 1024 * 1024);
     control.socket.terminate();
-    await waitFor("the attachment to close", { timeoutMs: 5_000 }, () => session().clients === 0);
+    await waitFor("the attachment to close", { timeoutMs: 5_000 }, () => flood?.clients === 0);
+  });
+
+  it("[CTRL-9] a client that answers no ping but takes output is there", async () => {
+    await using bedOfSlow = await openTestbed({ control: true, timings: { closeMs: 200, keepAliveMs: 150 } });
+    await bedOfSlow.call("POST", "/v1/sprites", { body: { name: "box" } });
+    const control = await Control.open({ bed: bedOfSlow, autoPong: false });
+    control.start({ cmd: ["flood", String(2 ** 32)] });
+    const bytes = (): number => control.heard.reduce((sum, one) => sum + one.length, 0);
+    const untilMs = performance.now() + 1_200;
+    while (performance.now() < untilMs) {
+      // More than buffers between us hold, so that the server has to wait for it.
+      control.heard.length = 0;
+      await waitFor("output", { timeoutMs: 5_000, everyMs: 5 }, () => bytes() > 12 * 1024 * 1024 || control.closeCode !== undefined);
+      control.socket.pause();
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      control.socket.resume();
+    }
+    expect(control.closeCode).toBeUndefined();
+    control.socket.terminate();
   });
 
   it("[CTRL-9] a client that answers no ping counts as gone", async () => {

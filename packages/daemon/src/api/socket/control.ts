@@ -18,7 +18,7 @@ import { cutOffAfter } from "./cut-off.ts";
 
 /** Messages that wait for the command to start or to take them, bytes. */
 const HELD_BYTES_MAX = 1024 * 1024;
-/** Silence of a client, without even a pong, after which it counts as gone, in keep-alive periods. */
+/** Silence of a client, which neither answers nor takes output, after which it counts as gone, in keep-alive periods. */
 const PERIODS_MAX = 3;
 /** WebSocket close code: the client broke the protocol. */
 const PROTOCOL_ERROR = 1002;
@@ -110,7 +110,8 @@ class ControlConnection {
     this.operations += 1;
     let outcome: string;
     try {
-      const operation = new ControlOperation({ socket, context, caller, spriteName, gone: this.#gone.signal }, op, args);
+      const place = { socket, context, caller, spriteName, gone: this.#gone.signal, onTaken: () => this.#heard() };
+      const operation = new ControlOperation(place, op, args);
       this.#operation = operation;
       outcome = await operation.run();
     } catch (error) {
