@@ -179,7 +179,7 @@ class Reader {
   }
 
   async at(position: number, length: number): Promise<Buffer> {
-    if (!Number.isSafeInteger(position)) throw foreign("it points far beyond its end");
+    if (!Number.isSafeInteger(position + length)) throw foreign("it points far beyond its end");
     const { bytesRead, buffer } = await this.#file.read(Buffer.alloc(length), 0, length, position);
     if (bytesRead !== length) throw foreign("it is cut off");
     return buffer;
