@@ -71,8 +71,8 @@ describe("paths", () => {
     ["PATCH", "/v1/sprites", 405, "method_not_allowed"],
     ["GET", "/v1/sprites/a/exec/1/kill", 405, "method_not_allowed"],
     ["GET", "/v1/sprites?max_results=many", 400, "query_invalid"],
-    ["GET", "/v1/sprites/a/fs/list", 501, "not_available_yet"],
-    ["POST", "/v1/sprites/a/checkpoint", 501, "not_available_yet"],
+    ["GET", "/v1/sprites/a/services", 501, "not_available_yet"],
+    ["POST", "/v1/sprites/a/policy/network", 501, "not_available_yet"],
   ])("%s %s", async (method, path, status, code) => {
     const response = await bed.call(method, path);
     if (status === 405) expect(response.headers.get("allow")).toMatch(/[A-Z]/);
@@ -85,7 +85,7 @@ describe("paths", () => {
   });
 
   it("[API-4] what is missing is told to those with a token only", async () => {
-    expect(await outcome(await bed.call("GET", "/v1/sprites/a/fs/list", { token: null }))).toEqual([401, "unauthorized"]);
+    expect(await outcome(await bed.call("GET", "/v1/sprites/a/services", { token: null }))).toEqual([401, "unauthorized"]);
   });
 });
 
