@@ -41,8 +41,13 @@ export async function checkInvariants(home: ChaosHome, context: StepContext): Pr
 
 /** Waits until every acknowledged job has ended, and checks how. */
 export async function checkJobsEnd(context: StepContext): Promise<void> {
+  const { features, organizationId } = context.daemon;
   await context.daemon.program.run(async () => {
-    for (const sprite of context.model.sure()) await eventually(() => checkJobs(context.daemon, sprite, { mustHaveEnded: true }));
+    for (const sprite of context.model.sure()) {
+      // One that was put to sleep in the middle of a job goes on when it is woken.
+      if (sprite.jobs.size > 0) await features.sprites.wake(organizationId, sprite.name);
+      await eventually(() => checkJobs(context.daemon, sprite, { mustHaveEnded: true }));
+    }
   });
 }
 

@@ -97,8 +97,8 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
     const { stdout, code } = await shell(sprite.name, "cat ~/n");
     expect(code, sprite.name).toBe(0);
     const value = Number(stdout.toString());
+    // A write that nobody was told of may still be under way in the guest: the set shrinks with the next answer only.
     expect([...sprite.content], `${sprite.name} holds ${value}`).toContain(value);
-    sprite.content = new Set([value]);
   };
   const checkKept = async (sprite: Owed): Promise<void> => {
     const list = JSON.parse((await ask(daemon, `/v1/sprites/${sprite.name}/checkpoints`)).text) as { id: string; state: string }[];
