@@ -222,6 +222,10 @@ describe("terminals", () => {
     expect(lines[0]).toMatch(/^\/dev\/pts\/[0-9]+$/);
     expect(lines.slice(1, 4)).toEqual(["30 100", "ready", "40 120"]);
     expect(ran.exit?.code).toBe(5);
+    expect((await link.listSessions()).filter(({ size }) => size).map(({ tty, size }) => ({ tty, size }))).toContainEqual({
+      tty: true,
+      size: { cols: 120, rows: 40 },
+    });
   });
 
   test("[SESS-8] INT goes to the foreground, typed or sent", async () => {
