@@ -22,7 +22,7 @@ import { say } from "../sys/console.ts";
 import { setHostname, SystemCallError } from "../sys/libc.ts";
 import { DISK_MOUNT, findDisk, isHeld, mountDisk, unmountDisk } from "./disk.ts";
 import { DiskFreeze } from "./freeze.ts";
-import { runHelper } from "./helper.ts";
+import { runHelper } from "./system-program.ts";
 import { type Identity, writeIdentity } from "./identity.ts";
 import { attachToolbox, enterInner, type Inner, prepareInner, releaseInner } from "./inner.ts";
 import { asUser, inside, insideNetwork } from "./namespaces.ts";

@@ -16,7 +16,7 @@ import { createCgroup, type InnerCgroup } from "./cgroup.ts";
 import { DISK_MOUNT } from "./disk.ts";
 import { type Identity, writeIdentity } from "./identity.ts";
 import { inside, insideNew } from "./namespaces.ts";
-import { runHelper } from "./helper.ts";
+import { runHelper } from "./system-program.ts";
 import { SessionCgroups } from "./session-cgroups.ts";
 
 /** What `inner-init` becomes. */
