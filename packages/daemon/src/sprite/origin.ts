@@ -11,8 +11,9 @@ export async function placeMemory(pool: DiskPool, driver: SpriteDriver, memory: 
   const end = { code: "sprite_restored", reason: "the sprite got another memory" } as const;
   await driver.replaceState({ end, lifeId: randomBytes(6).toString("hex") }, async ({ memoryDirectory }) => {
     const { ram, state } = memoryPaths(memoryDirectory);
-    await pool.clone(memory.ramPath, ram);
-    await pool.clone(memory.statePath, state);
+    // Side by side: their flushes are one to the disk. None is left under way when one fails.
+    const made = await Promise.allSettled([pool.clone(memory.ramPath, ram), pool.clone(memory.statePath, state)]);
+    for (const one of made) if (one.status === "rejected") throw one.reason;
     return { memory: memory.record };
   });
 }
