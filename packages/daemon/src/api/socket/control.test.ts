@@ -2,9 +2,12 @@ import { once } from "node:events";
 import { waitFor } from "@sprited/base";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import WebSocket from "ws";
+import type { Caller } from "../../organization/index.ts";
+import type { ApiContext } from "../handler.ts";
 import { refusal } from "../testing/exec-socket-client.ts";
 import type { MemorySession } from "../testing/memory-exec.ts";
 import { openTestbed, type Testbed } from "../testing/testbed.ts";
+import { ControlOperation } from "./control-operation.ts";
 
 let bed: Testbed;
 beforeEach(async () => {
@@ -142,23 +145,28 @@ describe("a control connection", () => {
     await waitFor("the attachment to close", { timeoutMs: 5_000 }, () => flood?.clients === 0);
   });
 
-  it("[CTRL-9] a client that answers no ping but takes output is there", async () => {
-    await using bedOfSlow = await openTestbed({ control: true, timings: { closeMs: 200, keepAliveMs: 150 } });
-    await bedOfSlow.call("POST", "/v1/sprites", { body: { name: "box" } });
-    const control = await Control.open({ bed: bedOfSlow, autoPong: false });
-    control.start({ cmd: ["flood", String(2 ** 32)] });
-    const bytes = (): number => control.heard.reduce((sum, one) => sum + one.length, 0);
-    const untilMs = performance.now() + 1_200;
-    while (performance.now() < untilMs) {
-      // More than buffers between us hold, so that the server has to wait for it.
-      control.heard.length = 0;
-      await waitFor("output", { timeoutMs: 5_000, everyMs: 5 }, () => bytes() > 12 * 1024 * 1024 || control.closeCode !== undefined);
-      control.socket.pause();
-      await new Promise((resolve) => setTimeout(resolve, 30));
-      control.socket.resume();
-    }
-    expect(control.closeCode).toBeUndefined();
-    control.socket.terminate();
+  it.each([
+    ["behind and taking output: it is there", 2 * 1024 * 1024, undefined, true],
+    ["behind and gone", 2 * 1024 * 1024, new Error("closed"), false],
+    ["not behind: what the transport takes is no sign", 0, undefined, false],
+  ])("[CTRL-9] a client %s", async (_, bufferedAmount, failure, isHeard) => {
+    let heard = 0;
+    const socket = {
+      readyState: 1,
+      OPEN: 1,
+      bufferedAmount,
+      send: (_data: unknown, _options: unknown, sent: (error?: Error) => void) => sent(failure),
+    };
+    const place = {
+      socket: socket as unknown as WebSocket,
+      context: { features: bed.features, timings: { execStartMs: 5_000 } } as unknown as ApiContext,
+      caller: { organizationId: bed.organizations.list()[0]?.id ?? "" } as Caller,
+      spriteName: "box",
+      gone: new AbortController().signal,
+      onTaken: () => (heard += 1),
+    };
+    expect(await new ControlOperation(place, "exec", { cmd: ["echo", "hi"] }).run()).toBe("exit");
+    expect(heard > 0).toBe(isHeard);
   });
 
   it("[CTRL-9] a client that answers no ping counts as gone", async () => {
