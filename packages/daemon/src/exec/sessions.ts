@@ -15,6 +15,7 @@ import { GuestError, type GuestLink } from "../guest/index.ts";
 import type { Activities, GuestLife } from "../sprite/index.ts";
 import type { SessionRecord, SessionRecords } from "../store/index.ts";
 import { type Adopted, Adoptions } from "./adoptions.ts";
+import { beginSession } from "./begin.ts";
 import { EndedSession } from "./ended-session.ts";
 import type { Exec, ExecRequest, ExecSession, ExecWork, SessionEnd } from "./exec.ts";
 import { ConnectionLog, FileLog, reclaimLogs, type SessionLog } from "./log/index.ts";
@@ -24,8 +25,6 @@ import { factsOf, isKept, type KeptFacts, startOf } from "./session-facts.ts";
 
 /** Sessions that may run in one sprite at once. */
 const SESSIONS_PER_SPRITE_MAX = 1_000;
-/** An accepted command's first answer, ms; the sprite is awake by then. */
-const START_TIMEOUT_MS = 30_000;
 /** How long after a broken link a VM's end is still taken as its cause, ms. */
 const GONE_WITHIN_MS = 500;
 /** How long a start waits for guests to name their connections, ms; those of sleeping sprites are found when they wake. */
@@ -115,7 +114,8 @@ export class Sessions implements Exec {
     const session = this.#add(facts, { life, log, inputKnown: true });
     if (isKept(facts)) this.#records.insert(recordOf(facts, life.id));
     try {
-      const stream = await guest.startSession(facts.id, startOf(request.work), { signal: options.signal, timeoutMs: START_TIMEOUT_MS });
+      const start = startOf(request.work);
+      const stream = await beginSession({ life, guest, id: facts.id, start, signal: options.signal, isGone: () => isGone(life) });
       session.follow(stream);
       return session;
     } catch (error) {
