@@ -1,14 +1,19 @@
-/** [LIFE-10] [LIFE-21] Whatever is asked in whatever order, and whenever the daemon or a VM dies: every state is legal, nothing is resumed twice. */
+/** [LIFE-10] [LIFE-21] [LIFE-28] Whatever is asked in whatever order, and whenever the daemon or a VM dies or the store fails: every state is legal, nothing is resumed twice. */
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
 import { Killed, StagedHost, StagedStore, stagedDriver } from "../testing/staged-machines.ts";
 
+const REQUESTS = ["wake", "pause", "hibernate", "stop"] as const;
 const SETTLED = ["cold", "running", "paused", "hibernated"];
+
+type Request = (typeof REQUESTS)[number];
 
 type Action =
   | { kind: "wake" | "pause" | "hibernate" | "stop" | "crashVm" | "restartDaemon" | "failSave" | "failStart" | "failResume" }
   /** The daemon dies after so many steps of what follows, and is started again. */
-  | { kind: "killAfter"; steps: number; during: "wake" | "pause" | "hibernate" | "stop" };
+  | { kind: "killAfter"; steps: number; during: Request }
+  /** The store fails `count` times after so many writes of what follows, and takes everything again afterwards. */
+  | { kind: "failStore"; after: number; count: number; during: [Request, Request] };
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   fc
@@ -17,7 +22,13 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({
     kind: fc.constant("killAfter" as const),
     steps: fc.nat({ max: 9 }),
-    during: fc.constantFrom("wake" as const, "pause" as const, "hibernate" as const, "stop" as const),
+    during: fc.constantFrom(...REQUESTS),
+  }),
+  fc.record({
+    kind: fc.constant("failStore" as const),
+    after: fc.nat({ max: 3 }),
+    count: fc.integer({ min: 1, max: 4 }),
+    during: fc.tuple(fc.constantFrom(...REQUESTS), fc.constantFrom(...REQUESTS)),
   }),
 );
 
@@ -44,6 +55,15 @@ class World {
         host.stepsLeft = 0;
         await this.#restart();
         return;
+      case "failStore":
+        this.store.fails = { after: action.after, count: action.count };
+        for (const request of action.during) {
+          await this.#ask(request);
+          expect(host.vms.size).toBeLessThanOrEqual(1);
+        }
+        this.store.fails = { after: 0, count: 0 };
+        await this.driver.snapshotStep({ memory: false }, async () => {});
+        return;
       case "restartDaemon":
         return await this.#restart();
       case "crashVm":
@@ -65,7 +85,7 @@ class World {
     }
   }
 
-  async #ask(what: "wake" | "pause" | "hibernate" | "stop"): Promise<void> {
+  async #ask(what: Request): Promise<void> {
     const { driver } = this;
     try {
       if (what === "wake") await driver.wake();
@@ -101,7 +121,7 @@ class World {
   }
 }
 
-test("[LIFE-10] [LIFE-21] every order of requests, faults and deaths leaves legal states", async () => {
+test("[LIFE-10] [LIFE-21] [LIFE-28] every order of requests, faults and deaths leaves legal states", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(action, { maxLength: 25 }), async (actions) => {
       const world = new World();

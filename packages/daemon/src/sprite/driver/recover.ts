@@ -4,10 +4,10 @@
  * `paused`; a resume that was cut off is finished when its VM runs.
  */
 import { ignore } from "@sprited/base";
-import { isMemoryWhole, type Machine, type MachineRecord } from "../../machine/index.ts";
-import { incarnationOf, type SpriteState } from "../lifecycle.ts";
+import type { Machine, MachineRecord } from "../../machine/index.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { removeStrayMemory } from "./sleep.ts";
+import { withoutMachine } from "./steady.ts";
 import { lost } from "./wake.ts";
 
 const LOST = "the sprite's machine ended while the server was down";
@@ -67,21 +67,5 @@ async function finishResume(core: SpriteCore, machine: Machine): Promise<boolean
 /** Ends what is left of a machine and goes to the state that needs none. */
 async function settle(core: SpriteCore, machine: Machine | undefined): Promise<void> {
   await machine?.kill();
-  const { state } = core;
-  const incarnation = incarnationOf(state);
-  if (incarnation === undefined) return;
-  const ended = { machineEnded: incarnation };
-  if (state.kind === "waking") {
-    const memoryKept =
-      state.memory !== undefined && machine === undefined && (await isMemoryWhole(core.options.machineSpec().memoryDirectory));
-    const reason = state.memory === undefined || memoryKept ? undefined : "the sprite's memory could not be resumed";
-    core.apply({ type: "wake_failed", incarnation, memoryKept, reason }, ended);
-  } else {
-    core.apply({ type: "vm_gone", incarnation, reason: isLoss(state) ? LOST : undefined }, ended);
-  }
-}
-
-/** Whether the end of a state's VM is something its owner did not ask for. */
-function isLoss(state: SpriteState): boolean {
-  return !["stopping", "deleting", "failed", "hibernated"].includes(state.kind);
+  await withoutMachine(core, { memoryUnused: machine === undefined, reason: LOST });
 }

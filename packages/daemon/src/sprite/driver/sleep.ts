@@ -5,6 +5,7 @@
 import { ignore } from "@sprited/base";
 import { type Machine, removeMemory } from "../../machine/index.ts";
 import type { SpriteCore } from "./sprite-core.ts";
+import { steady } from "./steady.ts";
 import { rouse } from "./wake.ts";
 
 /** Longest wait until the guest's processes stand still and its disk is flushed, ms; without that a later loss of the memory costs more. */
@@ -19,7 +20,7 @@ export interface SleepOptions {
 
 /** Goes as deep as asked. A sleep that fails leaves the sprite as awake as it still is, and throws. */
 export async function sleep(core: SpriteCore, options: SleepOptions): Promise<void> {
-  await core.endRemnant();
+  await steady(core);
   if (!core.admits(options.depth === "paused" ? "pause" : "hibernate")) return;
   if (core.state.kind === "running") await pause(core, options);
   if (options.depth === "hibernated" && core.state.kind === "paused" && options.wanted()) await hibernate(core, options);

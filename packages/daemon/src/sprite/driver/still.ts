@@ -7,6 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { memoryPaths, type Machine, type MemoryRecord, removeMemory } from "../../machine/index.ts";
 import { type LifeEnd, placedLifeId } from "../life.ts";
 import type { SpriteCore } from "./sprite-core.ts";
+import { steady } from "./steady.ts";
 import { stand } from "./sleep.ts";
 import { rouse } from "./wake.ts";
 
@@ -52,7 +53,7 @@ export interface Replaced {
 
 /** Runs `copy` over quiet files. Whatever it does, the sprite is afterwards as it was. */
 export async function snapshot<T>(core: SpriteCore, options: SnapshotOptions, copy: (source: SnapshotSource) => Promise<T>): Promise<T> {
-  await core.endRemnant();
+  await steady(core);
   core.admits("pause");
   options.signal?.throwIfAborted();
   const { machine, state } = core;
@@ -82,7 +83,7 @@ export async function replace(
   options: { end: LifeEnd; lifeId: string },
   swap: (place: ReplacePlace) => Promise<Replaced>,
 ): Promise<void> {
-  await core.endRemnant();
+  await steady(core);
   core.admits("stop");
   const { machine } = core;
   if (machine) {

@@ -8,6 +8,7 @@ import { isMemoryWhole, removeMemory } from "../../machine/index.ts";
 import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
 import type { SpriteCore } from "./sprite-core.ts";
+import { steady } from "./steady.ts";
 
 const NOT_RESUMED = "the sprite's memory could not be resumed";
 
@@ -35,9 +36,9 @@ export async function wake(core: SpriteCore, signal: AbortSignal): Promise<Machi
 
 /** The machine with the memory that was kept; undefined when there is none, or none any more. */
 export async function comeBack(core: SpriteCore, signal: AbortSignal): Promise<Machine | undefined> {
-  await core.endRemnant();
+  await steady(core);
   const { state } = core;
-  if (state.kind === "paused" || state.kind === "pausing") return await rouse(core, signal);
+  if (state.kind === "paused") return await rouse(core, signal);
   if (state.kind === "hibernated") return await resumeMemory(core, state.memory, signal);
   return core.machine && state.kind === "running" ? core.machine : undefined;
 }

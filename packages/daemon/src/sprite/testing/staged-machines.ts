@@ -223,6 +223,8 @@ export class StagedStore {
   machine: MachineRecord | undefined;
   readonly written: { state: SpriteState; begun: string | undefined; ended: string | undefined }[] = [];
   isDeleted = false;
+  /** Writes of the state that fail, after so many that do not. */
+  fails = { after: 0, count: 0 };
 
   constructor(state: SpriteState) {
     this.state = state;
@@ -237,6 +239,7 @@ export class StagedStore {
       claimSprite: (_sprite, record) => record(),
       updateState: (_id, after, change) => {
         step();
+        this.#write();
         this.state = after;
         if (change?.machineEnded !== undefined && this.machine?.incarnation === change.machineEnded) this.machine = undefined;
         if (change?.machineBegun) this.machine = change.machineBegun;
@@ -246,6 +249,15 @@ export class StagedStore {
         this.isDeleted = true;
       },
     };
+  }
+
+  #write(): void {
+    if (this.fails.count === 0) return;
+    if (this.fails.after > 0) this.fails.after -= 1;
+    else {
+      this.fails.count -= 1;
+      throw new Error("injected");
+    }
   }
 }
 
