@@ -1,9 +1,11 @@
 import fs from "node:fs/promises";
 import { waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
+import { VmmError } from "@sprited/vmm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Operation } from "./operation.ts";
 import { World } from "./testing/world.ts";
+import type { Trial } from "./throwaway.ts";
 
 /** More gates than any operation passes. */
 const GATES_MAX = 60;
@@ -99,6 +101,34 @@ describe("making", () => {
     world.verdict = async () => ({ healthy: true, detail: "" });
     await world.restart();
     expect(await settled("v0")).toEqual({ state: "complete", health: "" });
+  });
+
+  it("[CKPT-8, CKPT-9] a memory fails when it is refused, or never answers; not when its trial is ended or answers later", async () => {
+    await world.run("build 1");
+    const answers: (Trial["outcome"] | "killed")[] = [];
+    let trials = 0;
+    world.trial = async () => {
+      trials += 1;
+      const outcome = answers.shift() ?? "answered";
+      if (outcome === "killed") throw new VmmError("vmm_exited_early", "killed");
+      return { outcome, detail: outcome };
+    };
+    const verified = async (...given: typeof answers): Promise<[trials: number, state: string, health: string]> => {
+      answers.splice(0, answers.length, ...given);
+      trials = 0;
+      const { id } = await world.checkpoints.create("org", "sprite", { comment: "", memory: true }).done;
+      const { state, health } = await settled(id);
+      return [trials, state, health];
+    };
+    expect(await verified("refused")).toEqual([1, "failed", "resume_failed"]);
+    expect(await verified("silent", "killed")).toEqual([3, "complete", ""]);
+    expect(await verified("silent", "silent", "silent")).toEqual([3, "failed", "resume_failed"]);
+    answers.push("silent", "killed", "silent");
+    trials = 0;
+    const { id } = await world.checkpoints.create("org", "sprite", { comment: "", memory: true }).done;
+    const found = () => world.records.find("sprite", id);
+    await waitFor("three attempts", { timeoutMs: 5_000 }, () => trials === 3 && found()?.health === "unchecked");
+    expect(found()?.state).toBe("verifying");
   });
 
   it("[CKPT-5] meta data that was changed, and files of another size, are noticed", async () => {

@@ -6,8 +6,8 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { Scope } from "@sprited/base";
-import type { DiskPool, DiskVerdict } from "@sprited/disk";
+import { ignore, Scope } from "@sprited/base";
+import type { DiskPool } from "@sprited/disk";
 import { VmmError } from "@sprited/vmm";
 import { GuestError } from "../guest/index.ts";
 import type { Machine, Machines, MachineSpec } from "../machine/index.ts";
@@ -29,34 +29,51 @@ export interface Throwaway extends AsyncDisposable {
   machine: Machine;
 }
 
-/** Resumes clones of a kept memory once. Whether its agent answered is the verdict; what this host lacks is none and passes. */
+/** What a trial of a kept memory showed. */
+export interface Trial {
+  /** `refused`: the VMM does not take the memory; `silent`: it runs, and its agent did not answer. */
+  outcome: "answered" | "refused" | "silent";
+  detail: string;
+}
+
+/**
+ * Resumes clones of a kept memory once. A memory that this host is not made for passes untried.
+ * Throws what says nothing about the memory: a VM that was ended, no room or memory on the host.
+ */
 export async function trialResume(
   options: ThrowawayOptions,
   clone: CheckpointPaths,
   meta: CheckpointMeta,
   call: { signal: AbortSignal },
-): Promise<DiskVerdict> {
+): Promise<Trial> {
   const spec = specOf(clone, meta, "trial");
   const memory = meta.memory?.record;
-  if (!memory) return { healthy: true, detail: "" };
+  if (!memory) return { outcome: "answered", detail: "" };
   const problem = await options.machines.memoryProblem(memory, spec);
-  if (problem !== undefined) return { healthy: true, detail: `not tried: ${problem}` };
+  if (problem !== undefined) return { outcome: "answered", detail: `not tried: ${problem}` };
   const record = await options.machines.plan("trial", { signal: call.signal });
   try {
     const machine = await options.machines.start(record, spec, { memory, signal: call.signal });
+    const ended = machine.exited.then(() => {
+      throw new VmmError("vmm_exited_early", "the VM of a trial was ended");
+    });
+    ended.catch(ignore("raced below"));
     try {
-      await (await machine.link({ signal: call.signal })).status({ signal: call.signal, timeoutMs: ANSWER_TIMEOUT_MS });
-      return { healthy: true, detail: "" };
+      await Promise.race([ended, answered(machine, call.signal)]);
+      return { outcome: "answered", detail: "" };
     } finally {
       await machine.kill();
     }
   } catch (error) {
     call.signal.throwIfAborted();
-    if (error instanceof GuestError || (error instanceof VmmError && error.code !== "vmm_network")) {
-      return { healthy: false, detail: `${error.code}: ${error.message}` };
-    }
+    if (error instanceof VmmError && error.code === "vmm_snapshot_unusable") return { outcome: "refused", detail: error.message };
+    if (error instanceof GuestError) return { outcome: "silent", detail: `${error.code}: ${error.message}` };
     throw error;
   }
+}
+
+async function answered(machine: Machine, signal: AbortSignal): Promise<void> {
+  await (await machine.link({ signal })).status({ signal, timeoutMs: ANSWER_TIMEOUT_MS });
 }
 
 /** Starts a machine from the boot snapshot whose disk is a clone of the checkpoint's. */

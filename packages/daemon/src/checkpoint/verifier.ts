@@ -3,7 +3,7 @@
  * throwaway clone, and for kept memory a trial resume. A bounded number at once, oldest first.
  *
  * Invariants: the checkpoint's own files are only read; a verdict is written once; what could not
- * be checked (no room, a tool that failed) stays `verifying` and is tried again.
+ * be checked (no room, a tool that failed, a trial whose VM was ended) stays `verifying` and is tried again.
  */
 import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
@@ -13,6 +13,7 @@ import { DiskError, type DiskPool, type DiskVerdict } from "@sprited/disk";
 import type { CheckpointRecords, CheckpointRow } from "../store/index.ts";
 import type { CheckpointHealth } from "./checkpoint.ts";
 import { type CheckpointFiles, type CheckpointMeta, type CheckpointPaths, pathsIn } from "./files.ts";
+import type { Trial } from "./throwaway.ts";
 
 /** Attempts at a check that does not come to a verdict. */
 const ATTEMPTS_MAX = 3;
@@ -25,13 +26,23 @@ export interface VerifierOptions {
   scratch: string;
   /** Checks the file system of a clone, which it may repair. */
   checkDisk(file: string, options: { signal: AbortSignal }): Promise<DiskVerdict>;
-  /** Resumes clones of kept memory once and resolves with whether their agent answered. Left out: not tried. */
-  trialResume?: ((clone: CheckpointPaths, meta: CheckpointMeta, options: { signal: AbortSignal }) => Promise<DiskVerdict>) | undefined;
+  /** Resumes clones of kept memory once. Left out: not tried. */
+  trialResume?: ((clone: CheckpointPaths, meta: CheckpointMeta, options: { signal: AbortSignal }) => Promise<Trial>) | undefined;
   /** Checks at once. */
   parallel: number;
   /** Pause before a check is tried again, ms. */
   retryMs: number;
   logger: Logger;
+}
+
+interface Verdict {
+  health: CheckpointHealth;
+  detail: string;
+}
+
+/** A resumed guest did not answer: a verdict only when it never does, because a busy host looks the same. */
+class SilentGuest extends Error {
+  override readonly name = "SilentGuest";
 }
 
 type Key = Pick<CheckpointRow, "spriteId" | "id">;
@@ -73,12 +84,16 @@ export class Verifier {
   }
 
   async #verify(key: Key): Promise<void> {
+    let silent = 0;
     for (let attempt = 1; ; attempt += 1) {
       try {
         await this.#verifyOnce(key);
         return;
       } catch (error) {
         if (this.#closing.signal.aborted || !this.#isWanted(key)) return;
+        if (error instanceof SilentGuest) silent += 1;
+        if (error instanceof SilentGuest && silent === ATTEMPTS_MAX)
+          return this.#conclude(key, { health: "resume_failed", detail: error.message });
         this.#failed(key, error);
         if (attempt === ATTEMPTS_MAX) return;
         await sleep(this.#options.retryMs, { signal: this.#closing.signal, ref: false });
@@ -87,23 +102,27 @@ export class Verifier {
   }
 
   async #verifyOnce(key: Key): Promise<void> {
+    if (!this.#isWanted(key)) return;
     const startedMs = performance.now();
+    const verdict = await this.#verdict(key);
     if (!this.#isWanted(key)) return;
-    const { health, detail } = await this.#verdict(key);
-    if (!this.#isWanted(key)) return;
+    this.#conclude(key, verdict, Math.round(performance.now() - startedMs));
+  }
+
+  #conclude(key: Key, { health, detail }: Verdict, durationMs?: number): void {
     this.#options.records.update(key.spriteId, key.id, { state: health === "" ? "complete" : "failed", health });
     const fields = {
       event: "checkpoint.verify",
       outcome: health === "" ? "ok" : health,
       spriteId: key.spriteId,
       checkpointId: key.id,
-      durationMs: Math.round(performance.now() - startedMs),
+      ...(durationMs === undefined ? {} : { durationMs }),
     };
     if (health === "") this.#options.logger.info(fields, "checkpoint verified");
     else this.#options.logger.error({ ...fields, detail }, "a checkpoint is damaged");
   }
 
-  async #verdict(key: Key): Promise<{ health: CheckpointHealth; detail: string }> {
+  async #verdict(key: Key): Promise<Verdict> {
     const { files, pool, checkDisk, trialResume } = this.#options;
     const { signal } = this.#closing;
     let meta: CheckpointMeta;
@@ -125,8 +144,9 @@ export class Verifier {
     await fs.mkdir(clone.paths.memoryDirectory, { mode: 0o711 });
     await pool.clone(from.ramPath, clone.paths.ramPath, { signal, durable: false });
     await pool.clone(from.statePath, clone.paths.statePath, { signal, durable: false });
-    const resumed = await trialResume(clone.paths, meta, { signal });
-    return resumed.healthy ? { health: "", detail: "" } : { health: "resume_failed", detail: resumed.detail };
+    const { outcome, detail } = await trialResume(clone.paths, meta, { signal });
+    if (outcome === "silent") throw new SilentGuest(detail);
+    return outcome === "answered" ? { health: "", detail: "" } : { health: "resume_failed", detail };
   }
 
   async #scratch(): Promise<AsyncDisposable & { paths: CheckpointPaths }> {

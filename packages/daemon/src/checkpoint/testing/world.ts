@@ -16,6 +16,7 @@ import { CheckpointFiles } from "../files.ts";
 import type { RestoreParts } from "../restore.ts";
 import type { SpriteStates, StateMemory } from "../sprite-state.ts";
 import type { MemoryRecord } from "../../machine/index.ts";
+import type { Trial } from "../throwaway.ts";
 import { Verifier } from "../verifier.ts";
 import { withSpriteRow } from "./sprite-row.ts";
 
@@ -35,6 +36,7 @@ export class World {
   readonly database = openDatabase(":memory:");
   checkpoints: Checkpoints;
   verdict: (file: string) => Promise<DiskVerdict> = async () => ({ healthy: true, detail: "" });
+  trial: () => Promise<Trial> = async () => ({ outcome: "answered", detail: "" });
   /** Whether a guest runs, and how often one was ended. */
   isRunning = false;
   ended = 0;
@@ -172,6 +174,7 @@ export class World {
       pool: plainPool(this.root),
       scratch: path.join(this.root, "scratch"),
       checkDisk: (file) => this.verdict(file),
+      trialResume: () => this.trial(),
       parallel: 1,
       retryMs: 1,
       logger: silentLogger,
