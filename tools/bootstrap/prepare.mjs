@@ -19,6 +19,9 @@ export const ROOT = path.dirname(path.dirname(path.dirname(fileURLToPath(import.
 /** Options every run of TypeScript gets. */
 export const NODE_OPTIONS = ["--disable-warning=ExperimentalWarning"];
 
+/** Options of the daemon beside them, the same as in packages/daemon/bin/sprited: young objects get less room, which spares 20 MB. */
+export const DAEMON_OPTIONS = ["--max-semi-space-size=4"];
+
 /**
  * @param {{ bundles: boolean }} options
  * @returns {Promise<string>} path of the Node to run TypeScript with

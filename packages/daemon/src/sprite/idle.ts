@@ -71,8 +71,8 @@ export class IdleWatch {
   }
 
   start(): void {
-    this.#looking = this.#lookForEver().catch((e) => {
-      console.error("LOOK", e);
+    this.#looking = this.#lookForEver().catch((err: unknown) => {
+      this.#options.logger.error({ event: "sprite.idle", err }, "idle sprites are no longer put to sleep; restart the daemon");
     });
   }
 
