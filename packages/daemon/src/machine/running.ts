@@ -89,8 +89,10 @@ export class RunningMachine implements Machine {
     this.incarnation = record.incarnation;
     this.pid = process.pid;
     this.exited = process.exited;
-    void process.exited.then(() => {
+    void process.exited.then(async () => {
       this.#isGone = true;
+      // The network of a VM that was killed says nothing: calls would wait until their deadlines, and the sprite's next step with them.
+      await this.#link?.[Symbol.asyncDispose]();
     });
     if (parts.firstLink) this.#use(parts.firstLink);
   }
@@ -199,6 +201,7 @@ export class RunningMachine implements Machine {
 
   #use(link: GuestLink): void {
     this.#link = link;
+    if (this.#isGone) void link[Symbol.asyncDispose]();
     void link.closed.then(() => {
       if (this.#link === link) this.#link = undefined;
     });
