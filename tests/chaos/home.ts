@@ -179,6 +179,8 @@ function contentPool(root: string): DiskPool {
     },
     freeBytes: async () => 10 ** 12,
     requireSpace: async () => {},
+    reserve: async () => {},
+    giveBack: async () => {},
   };
 }
 

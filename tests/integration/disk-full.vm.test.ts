@@ -82,7 +82,7 @@ describe.skipIf(vmSkipReason() !== undefined)("a full disk", () => {
     expect((await shell("kill -0 $(cat ~/pid)")).code).toBe(0);
   });
 
-  test("[LIFE-19] a wake on a full disk loses nothing: it works, or works when there is room", async () => {
+  test("[LIFE-19] [LIFE-29] a wake on a full disk loses nothing: it works, or works when there is room", async () => {
     expect((await post(`/${name}/sleep`, {})).status).toBe(200);
     await small.leave(FULL_BYTES);
     const answer = await post(`/${name}/wake`, {});
@@ -103,7 +103,7 @@ describe.skipIf(vmSkipReason() !== undefined)("a full disk", () => {
       const { body } = { body: (await ask(daemon, `/v1/sprites/${name}/jobs/${id}`)).json() };
       return body["state"] === "running" ? undefined : body;
     });
-    expect(done).toMatchObject({ state: "exited", exit_code: 0 });
+    expect(done, `lost: ${String(done["reason"])}`).toMatchObject({ state: "exited", exit_code: 0 });
     const log = (await ask(daemon, `/v1/sprites/${name}/jobs/${id}/log?stream=stdout`)).text;
     expect(log).toBe(Array.from({ length: 400_000 }, (_, index) => `${index + 1}\n`).join(""));
   });

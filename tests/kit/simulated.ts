@@ -191,6 +191,8 @@ function copyingPool(root: string, fault: (() => Error | undefined) | undefined)
     },
     freeBytes: async () => 10 ** 12,
     requireSpace: async () => {},
+    reserve: async () => {},
+    giveBack: async () => {},
   };
 }
 

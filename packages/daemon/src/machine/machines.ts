@@ -18,10 +18,6 @@ import { memoryPaths, memorySnapshot, type MemoryRecord } from "./memory.ts";
 import { bootstrapOf, carrierOf, RunningMachine } from "./running.ts";
 import { vmSpec } from "./vm-spec.ts";
 
-const MIB = 1024 * 1024;
-/** Unit of `stat.blocks`. */
-const BLOCK_BYTES = 512;
-
 export interface MachinesOptions {
   driver: VmmDriver;
   /** Undefined where the host has no taps: the link goes over a serial port and guests have no network. */
@@ -76,7 +72,7 @@ async function startMachine(
   const { signal, memory } = call;
   const slot = plannedSlots.get(record);
   if (slot) scope.defer("network slot", () => options.slots?.release(slot));
-  const source = memory ? await savedSource(options, spec, memory) : await bootSource(options, spec, { signal, slot });
+  const source = memory ? await savedSource(options, spec, memory, signal) : await bootSource(options, spec, { signal, slot });
   if (slot) await giveDisk(spec.diskPath, slot);
   return await withDeadline("starting the VM", { timeoutMs: options.startTimeoutMs, signal }, async (deadline) => {
     scope.defer("VM directory", () => fs.rm(record.directory, { recursive: true, force: true }));
@@ -130,12 +126,16 @@ async function bootSource(
   return { ...origin, memory: { kind: "snapshot", snapshot: snapshot.memory, mapping: "private", savePath: ram } };
 }
 
-async function savedSource(options: MachinesOptions, spec: MachineSpec, memory: MemoryRecord): Promise<MemorySource> {
+async function savedSource(
+  options: MachinesOptions,
+  spec: MachineSpec,
+  memory: MemoryRecord,
+  signal: AbortSignal | undefined,
+): Promise<MemorySource> {
   const system = await options.findSystem(memory.system);
   if (!system) throw new VmmError("vmm_snapshot_unusable", "the system image of the saved memory is gone");
   // What runs fills its RAM file's holes; a page that finds no room on the disk would end the VM.
-  const { blocks } = await fs.stat(memoryPaths(spec.memoryDirectory).ram);
-  await options.pool.requireSpace(Math.max(0, spec.shape.memoryMib * MIB - blocks * BLOCK_BYTES), "the sprite's memory");
+  await options.pool.reserve(memoryPaths(spec.memoryDirectory).ram, "the sprite's memory", { signal });
   return {
     memory: { kind: "snapshot", snapshot: memorySnapshot(spec.memoryDirectory, memory), mapping: "shared", once: true },
     system,

@@ -13,7 +13,7 @@ test("[LIFE-6] the end of a VM ends its link: no call waits for a guest that is 
     [Symbol.asyncDispose]: async () => closed.resolve(new Error("closed by the host")),
   } as Partial<GuestLink> as GuestLink;
   const machine = new RunningMachine(
-    { startTimeoutMs: 1, linkTimeoutMs: 1, pool: { requireSpace: async () => {} }, logger: silentLogger },
+    { startTimeoutMs: 1, linkTimeoutMs: 1, pool: { requireSpace: async () => {}, giveBack: async () => {} }, logger: silentLogger },
     {
       record: { incarnation: "i1", spriteId: "s1", directory: "/nowhere", slotIndex: undefined, key: new Uint8Array(32), createdAtMs: 0 },
       process: { incarnation: "i1", pid: 1, exited: exited.promise } as Partial<VmProcess> as VmProcess,

@@ -22,7 +22,7 @@ export interface RunningOptions {
   startTimeoutMs: number;
   /** One dial of the link, ms. */
   linkTimeoutMs: number;
-  pool: Pick<DiskPool, "requireSpace">;
+  pool: Pick<DiskPool, "requireSpace" | "giveBack">;
   logger: Logger;
 }
 
@@ -79,6 +79,8 @@ export class RunningMachine implements Machine {
   #isGone = false;
   #link: GuestLink | undefined;
   #dialling: Promise<GuestLink> | undefined;
+  /** RAM file of a memory that is kept when the machine ends. */
+  #savedRam: string | undefined;
   #ended: Promise<void> | undefined;
 
   constructor(options: RunningOptions, parts: Running) {
@@ -134,6 +136,7 @@ export class RunningMachine implements Machine {
     // Its present user is another VM's after this one; who has it open keeps it.
     if (slot) await fs.chown(ram, 0, 0);
     await Promise.all([...[ram, state].map(syncFile), ...[directory, path.dirname(directory)].map(syncDirectory)]);
+    this.#savedRam = ram;
     return {
       build: snapshot.build,
       shape: snapshot.shape,
@@ -148,6 +151,7 @@ export class RunningMachine implements Machine {
   }
 
   async forgetSaved(): Promise<void> {
+    this.#savedRam = undefined;
     const { memory } = this.#parts.process.spec;
     if (memory.kind !== "snapshot") return;
     const savePath = memory.mapping === "private" ? memory.savePath : undefined;
@@ -183,6 +187,13 @@ export class RunningMachine implements Machine {
   async #end(): Promise<void> {
     await this.#link?.[Symbol.asyncDispose]();
     await this.#parts.scope[Symbol.asyncDispose]();
+    if (this.#savedRam === undefined) return;
+    await this.#options.pool.giveBack(this.#savedRam).catch((err: unknown) => {
+      this.#options.logger.warn(
+        { event: "vm.give_back", incarnation: this.incarnation, err },
+        "a kept memory takes more of the disk than it needs",
+      );
+    });
   }
 
   async #open(timeoutMs: number): Promise<GuestLink> {

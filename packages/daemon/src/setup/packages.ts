@@ -33,7 +33,11 @@ export const SYSTEM_PACKAGES: readonly SystemPackage[] = [
   { name: "kmod", reason: "pick the kernel modules of the VM", provides: ["depmod"] },
   { name: "xz-utils", reason: "unpack kernel modules", provides: ["xz"] },
   { name: "procps", reason: "switch on forwarding between networks", provides: ["sysctl"] },
-  { name: "util-linux", reason: "enter namespaces of a network of its own", provides: ["nsenter", "unshare"] },
+  {
+    name: "util-linux",
+    reason: "enter namespaces of a network of its own, make room for memory on the disk",
+    provides: ["nsenter", "unshare", "fallocate"],
+  },
   { name: "mount", reason: "mount the disk pool", provides: ["mount", "losetup"] },
 ];
 

@@ -14,6 +14,7 @@ import type { HomeLayout } from "../layout/home.ts";
 import { backingFile, createPoolFile, growPool, mountPoolFile } from "./loop.ts";
 import { findMount, type Mount, planPool, type PoolFacts, type PoolPlan, usableBytes } from "./plan.ts";
 import type { DiskPool } from "./pool.ts";
+import { reserveFile, unreservedBytes } from "./reserve.ts";
 import { freeOf, requireFree } from "./space.ts";
 
 export interface OpenPoolOptions {
@@ -100,6 +101,12 @@ function makePool(options: OpenPoolOptions, how: { cloneKind: DiskPool["cloneKin
       throw asDiskError(error, "asking for free space");
     }
   };
+  const requireSpace = async (bytes: number, what: string): Promise<void> =>
+    requireFree(await freeBytes(), bytes, { purpose: what, where: layout.root, reserve: freeFloorBytes });
+  // A reflink holds what was written and nothing else; a copy would take longer than the room is worth.
+  const giveBack = async (file: string): Promise<void> => {
+    if (how.cloneKind === "reflink") await cloneFile(file, file, { kind: "reflink" });
+  };
   return {
     root: layout.pool,
     cloneKind: how.cloneKind,
@@ -108,8 +115,20 @@ function makePool(options: OpenPoolOptions, how: { cloneKind: DiskPool["cloneKin
     async clone(source, target, { signal, durable } = {}) {
       await cloneFile(source, target, { kind: how.cloneKind, signal, durable });
     },
-    async requireSpace(bytes, what) {
-      requireFree(await freeBytes(), bytes, { purpose: what, where: layout.root, reserve: freeFloorBytes });
+    requireSpace,
+    async reserve(file, what, { signal } = {}) {
+      const bytes = await unreservedBytes(file);
+      if (bytes === 0) return;
+      await requireSpace(bytes, what);
+      try {
+        await reserveFile(file, what, { signal });
+      } catch (error) {
+        await giveBack(file).catch(ignore("the failure before tells more"));
+        throw error;
+      }
+    },
+    async giveBack(file) {
+      if ((await unreservedBytes(file)) === 0) await giveBack(file);
     },
   };
 }

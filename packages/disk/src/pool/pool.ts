@@ -17,6 +17,10 @@ export interface DiskPool {
   freeBytes(): Promise<number>;
   /** Throws `disk_full` with both numbers unless `bytes` fit above the floor. */
   requireSpace(bytes: number, what: string): Promise<void>;
+  /** Makes room for every byte of a sparse file before somebody maps it. Throws `disk_full`, then with nothing taken. */
+  reserve(file: string, what: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+  /** Gives back what `reserve` took and nobody used. The file is replaced: nobody may have it open. */
+  giveBack(file: string): Promise<void>;
 }
 
 /** A step of long work, for progress bars and logs. */

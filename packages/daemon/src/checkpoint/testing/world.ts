@@ -269,5 +269,7 @@ function plainPool(root: string): DiskPool {
     clone: (source, target) => fs.copyFile(source, target),
     freeBytes: async () => 10 ** 12,
     requireSpace: async () => {},
+    reserve: async () => {},
+    giveBack: async () => {},
   };
 }
