@@ -63,6 +63,8 @@ export interface Machine {
 export interface Machines {
   /** Reserves what a machine needs; nothing runs yet. */
   plan(spriteId: string, options?: { signal?: AbortSignal | undefined }): Promise<MachineRecord>;
+  /** Gives back what `plan` reserved for a machine that is not started after all. */
+  forget(record: MachineRecord): Promise<void>;
   /**
    * Starts a planned machine and resolves when its agent has answered: with a saved memory that
    * goes on, else from the boot snapshot. On failure everything is given back, except that a

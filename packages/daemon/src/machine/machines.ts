@@ -15,7 +15,7 @@ import type { BootSnapshots } from "./boot-snapshot.ts";
 import { type GuestFacts, readGuestFacts, writeGuestFacts } from "./guest-facts.ts";
 import type { Machine, MachineRecord, Machines, MachineSpec } from "./machine.ts";
 import { memoryPaths, memorySnapshot, type MemoryRecord } from "./memory.ts";
-import { bootstrapOf, carrierOf, RunningMachine } from "./running.ts";
+import { bootstrapOf, carrierOf, RunningMachine, whileAlive } from "./running.ts";
 import { vmSpec } from "./vm-spec.ts";
 
 export interface MachinesOptions {
@@ -38,6 +38,7 @@ export interface MachinesOptions {
 export function openMachines(options: MachinesOptions): Machines {
   return {
     plan: (spriteId, call) => planMachine(options, spriteId, call?.signal),
+    forget: (record) => forgetMachine(options, record),
     start: (record, spec, call) => startMachine(options, record, spec, call ?? {}),
     memoryProblem: (memory, spec) => memoryProblem(options, memory, spec),
     adopt: (record) => adoptMachine(options, record),
@@ -60,6 +61,12 @@ async function planMachine(options: MachinesOptions, spriteId: string, signal: A
   };
   if (slot) plannedSlots.set(record, slot);
   return record;
+}
+
+async function forgetMachine(options: MachinesOptions, record: MachineRecord): Promise<void> {
+  const slot = plannedSlots.get(record);
+  plannedSlots.delete(record);
+  if (slot) await options.slots?.release(slot);
 }
 
 async function startMachine(
@@ -91,10 +98,14 @@ async function startMachine(
     );
     scope.defer("VM process", () => endProcess(process));
     const carrier = carrierOf(process, slot);
-    const link = openLink(carrier, record, { signal: deadline, timeoutMs: options.startTimeoutMs });
-    link.catch(ignore("awaited below"));
-    await bootstrapGuest(carrier, bootstrapOf(record, spec, source.facts), { signal: deadline, timeoutMs: options.startTimeoutMs });
-    return new RunningMachine(options, { record, process, slot, facts: source.facts, firstLink: await link, scope: scope.move() });
+    const firstLink = await whileAlive(process, deadline, async (alive) => {
+      const call = { signal: alive, timeoutMs: options.startTimeoutMs };
+      const link = openLink(carrier, record, call);
+      link.catch(ignore("awaited below"));
+      await bootstrapGuest(carrier, bootstrapOf(record, spec, source.facts), call);
+      return await link;
+    });
+    return new RunningMachine(options, { record, process, slot, facts: source.facts, firstLink, scope: scope.move() });
   });
 }
 

@@ -2,7 +2,7 @@ import { Scope, silentLogger } from "@sprited/base";
 import type { VmExit, VmProcess } from "@sprited/vmm";
 import { expect, test } from "vitest";
 import type { GuestLink } from "../guest/index.ts";
-import { RunningMachine } from "./running.ts";
+import { RunningMachine, whileAlive } from "./running.ts";
 
 test("[LIFE-6] the end of a VM ends its link: no call waits for a guest that is gone", async () => {
   const exited = Promise.withResolvers<VmExit>();
@@ -27,4 +27,15 @@ test("[LIFE-6] the end of a VM ends its link: no call waits for a guest that is 
   exited.resolve({ kind: "crashed", detail: "" });
   expect((await closed.promise).message).toBe("closed by the host");
   await expect(machine.link()).rejects.toMatchObject({ code: "vmm_exited_early" });
+});
+
+test("[LIFE-6] whoever waits for a guest's first answer does not wait for one that is gone", async () => {
+  const exited = Promise.withResolvers<VmExit>();
+  const waiting = whileAlive(
+    { exited: exited.promise },
+    new AbortController().signal,
+    (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("link lost")))),
+  );
+  exited.resolve({ kind: "crashed", detail: "" });
+  await expect(waiting).rejects.toMatchObject({ code: "vmm_exited_early" });
 });

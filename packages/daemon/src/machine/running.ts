@@ -58,6 +58,23 @@ export function bootstrapOf(record: MachineRecord, spec: MachineSpec, facts: Gue
   };
 }
 
+/** Runs `work` with a signal that aborts with the VM's end as well: what waits for a guest does not wait for one that is gone. */
+export async function whileAlive<T>(
+  process: Pick<VmProcess, "exited">,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const ended = new AbortController();
+  void process.exited.then(() => ended.abort(new VmmError("vmm_exited_early", "the VM ended before its agent answered")));
+  try {
+    return await work(AbortSignal.any([signal, ended.signal]));
+  } catch (error) {
+    signal.throwIfAborted();
+    ended.signal.throwIfAborted();
+    throw error;
+  }
+}
+
 export interface Running {
   record: MachineRecord;
   process: VmProcess;
@@ -114,13 +131,13 @@ export class RunningMachine implements Machine {
     await withDeadline("resuming the VM", { timeoutMs, signal: call.signal }, async (signal) => {
       await process.resume();
       const known = this.#link;
-      const link = this.#open(timeoutMs);
-      link.catch(ignore("awaited below"));
-      await bootstrapGuest(this.#carrier, bootstrapOf(record, spec, facts ?? { system: "", generation: GUEST_GENERATION }), {
-        signal,
-        timeoutMs,
+      await whileAlive(process, signal, async (alive) => {
+        const link = this.#open(timeoutMs);
+        link.catch(ignore("awaited below"));
+        const bootstrap = bootstrapOf(record, spec, facts ?? { system: "", generation: GUEST_GENERATION });
+        await bootstrapGuest(this.#carrier, bootstrap, { signal: alive, timeoutMs });
+        await withDeadline("the guest's agent", { timeoutMs, signal: alive }, () => link);
       });
-      await link;
       // The bootstrap's time is old by as long as the guest took to read it; a new link corrects that by itself.
       void known?.setClock().catch(ignore("the clock stays as the bootstrap set it"));
     });

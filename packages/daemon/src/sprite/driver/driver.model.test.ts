@@ -131,6 +131,6 @@ test("[LIFE-10] [LIFE-21] [LIFE-28] every order of requests, faults and deaths l
       }
       world.host.remove();
     }),
-    { numRuns: 300 },
+    { numRuns: 600 },
   );
 });

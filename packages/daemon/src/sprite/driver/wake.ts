@@ -5,8 +5,10 @@
  */
 import type { Machine, MachineRecord, MemoryRecord } from "../../machine/index.ts";
 import { isMemoryWhole, removeMemory } from "../../machine/index.ts";
+import { assert } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
+import { incarnationOf } from "../lifecycle.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { steady } from "./steady.ts";
 
@@ -75,7 +77,8 @@ async function resumeMemory(core: SpriteCore, memory: MemoryRecord, signal: Abor
   try {
     return await start(core, signal, memory);
   } catch (error) {
-    if (core.state.kind === "hibernated") throw error;
+    // Anything else has a memory, or a machine, that a boot would run over.
+    if (core.state.kind !== "cold") throw error;
     signal.throwIfAborted();
     return undefined;
   }
@@ -100,7 +103,13 @@ async function start(core: SpriteCore, signal: AbortSignal, memory: MemoryRecord
   let record: MachineRecord;
   try {
     record = await machines.plan(spriteId, { signal });
-    core.apply({ type: "wake_begun", incarnation: record.incarnation }, { machineBegun: record });
+    try {
+      core.apply({ type: "wake_begun", incarnation: record.incarnation }, { machineBegun: record });
+      assert(incarnationOf(core.state) === record.incarnation, "a machine is started only under a state that names it");
+    } catch (error) {
+      await machines.forget(record);
+      throw error;
+    }
   } finally {
     room?.[Symbol.dispose]();
   }

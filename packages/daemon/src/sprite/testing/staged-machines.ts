@@ -97,6 +97,8 @@ export class StagedMachines implements Machines {
     return { incarnation, spriteId, directory: "/nowhere", slotIndex: undefined, key: new Uint8Array(32), createdAtMs: 0 };
   }
 
+  async forget(): Promise<void> {}
+
   async start(
     record: MachineRecord,
     spec: MachineSpec,
