@@ -185,7 +185,10 @@ export class QemuVm implements VmProcess {
 
   async #migrate(uri: string): Promise<void> {
     await withDeadline("the VM's state", { timeoutMs: SAVE_TIMEOUT_MS }, async (signal) => {
-      const end = this.#parts.control.next(migrationEnd, signal);
+      // A QEMU that is killed half way announces nothing more.
+      const ended = new AbortController();
+      void this.exited.then(() => ended.abort(gone()));
+      const end = this.#parts.control.next(migrationEnd, AbortSignal.any([signal, ended.signal]));
       end.catch(ignore("reported by the commands"));
       await Promise.all([this.#execute("migrate-set-capabilities", MIGRATION_CAPABILITIES), this.#execute("migrate", { uri })]);
       if ((await end) === "failed") throw new VmmError("vmm_control", "QEMU could not write the VM's state");
