@@ -231,7 +231,7 @@ export function badRequests(target: () => Target): void {
       const wrong = await ask(target(), "/v1/sprites", { method: "DELETE" });
       expect(refusal(wrong)).toEqual([405, "method_not_allowed"]);
       expect(wrong.headers["allow"]).toContain("POST");
-      expect(refusal(await ask(target(), "/v1/sprites/any/checkpoints"))).toEqual([501, "not_available_yet"]);
+      expect(refusal(await ask(target(), "/v1/sprites/any/services"))).toEqual([501, "not_available_yet"]);
     });
   });
 }

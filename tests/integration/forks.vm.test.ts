@@ -71,7 +71,7 @@ describe.skipIf(vmSkipReason() !== undefined)("forks of a real VM", () => {
     expect((await ask(daemon, `/v1/sprites/${fork}/wake`, { method: "POST" })).status).toBe(200);
     const session = await waitFor("the session in the fork", { timeoutMs: 60_000 }, async () => {
       const { sessions } = (await ask(daemon, `/v1/sprites/${fork}/exec`)).json() as { sessions: { id: string; command: string }[] };
-      return sessions.find(({ command }) => command.includes("i=0"));
+      return sessions.find(({ command }) => command.startsWith("sh -c i=0"));
     });
     const carried = await ExecSocket.open(daemon, fork, `/${session.id}`);
     await carried.until("counts in the fork", () => counted(carried) > 5);
