@@ -90,7 +90,7 @@ describe("the official SDK", () => {
     expect(await attached.wait()).toBe(1);
   });
 
-  // The official framing is nothing but pauses (API-22): a reader that a busy host holds up for 20 ms merges frames.
+  // The official framing is nothing but pauses (API-22): a reader that a busy host holds up for that long merges frames.
   it("[API-22] runs commands over HTTP, again and again", { retry: 3 }, async () => {
     const box = client.sprite("box");
     for (let i = 0; i < 10; i += 1)

@@ -8,7 +8,7 @@ import { encodeFrame, StreamId } from "./exec-messages.ts";
 /** Largest frame with its id, bytes: one TLS record. */
 export const HTTP_EXEC_FRAME_BYTES_MAX = 16 * 1024;
 /** Least time between two frames, ms: measured to keep a client from reading two as one. */
-export const HTTP_EXEC_FRAME_SPACING_MS = 20;
+export const HTTP_EXEC_FRAME_SPACING_MS = 40;
 /** Output gathered before the producer is held back, bytes. */
 export const HTTP_EXEC_GATHER_BYTES_MAX = 256 * 1024;
 
