@@ -5,7 +5,7 @@
  * many there are; a claim is one synchronous step, so no two get the same spare (POOL-5); whatever
  * fails while filling is discarded and counted (POOL-9).
  */
-import { after, DeadlineError, ignore, type Logger, withDeadline } from "@sprited/base";
+import { after, DeadlineError, type Logger, withDeadline } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import type { SpriteView } from "../sprite/index.ts";
@@ -97,7 +97,7 @@ export class PoolKeeper {
     return count === 0 ? undefined : { message, atMs: lastMs, failures: count };
   }
 
-  /** Does what the plan says now, and plans again when it says so. Call after every change from outside. */
+  /** Does what the plan says now, and plans again when it says so. Call after every change from outside. Never throws. */
   advance(): void {
     if (this.#closed) return;
     const nowMs = this.#options.nowMs();
@@ -107,8 +107,10 @@ export class PoolKeeper {
     const plan = planPool(situation);
     for (const spriteId of plan.discard) this.#discard(spriteId);
     for (let count = 0; count < plan.fill && situation.version !== undefined; count += 1) this.#begin(situation.version);
+    // A beginning that failed makes the next one due later.
+    const { nextMs } = planPool(this.#situation());
     this.#timer?.[Symbol.dispose]();
-    this.#timer = plan.nextMs === undefined ? undefined : after(Math.max(1, plan.nextMs - nowMs), () => this.advance());
+    this.#timer = nextMs === undefined ? undefined : after(Math.max(1, nextMs - nowMs), () => this.advance());
   }
 
   /** Gives a ready spare out (POOL-4). Throws `pool_empty` unless the claim is patient, and what the hub throws. */
@@ -200,14 +202,23 @@ export class PoolKeeper {
       state: "filling",
       sinceMs: this.#options.nowMs(),
     };
-    this.#options.store.insertSpare(spare);
+    try {
+      this.#options.store.insertSpare(spare);
+    } catch (error) {
+      this.#noteFailure(error);
+      return;
+    }
     this.#spares.push(spare);
     this.#begunMs.push(spare.sinceMs);
     const abort = new AbortController();
-    const done = this.#fill(spare, abort.signal).then(
-      () => this.#filled(spare),
-      (error: unknown) => this.#failed(spare, error),
-    );
+    const done = this.#fill(spare, abort.signal)
+      .then(() => this.#filled(spare))
+      .catch((error: unknown) => this.#failed(spare, error))
+      .then(() => {
+        this.#filling.delete(spare.spriteId);
+        this.#line.advance();
+        this.advance();
+      });
     this.#filling.set(spare.spriteId, { abort, done });
   }
 
@@ -232,41 +243,39 @@ export class PoolKeeper {
   }
 
   #filled(spare: SpareRecord): void {
-    this.#filling.delete(spare.spriteId);
     const nowMs = this.#options.nowMs();
-    this.#fillMs = [...this.#fillMs, nowMs - spare.sinceMs].slice(-FILL_TIMES_MAX);
-    this.#failures = { count: 0, lastMs: 0, message: "" };
     const ready: SpareRecord = { ...spare, state: "ready", sinceMs: nowMs };
     this.#options.store.updateSpare(ready);
+    this.#fillMs = [...this.#fillMs, nowMs - spare.sinceMs].slice(-FILL_TIMES_MAX);
+    this.#failures = { count: 0, lastMs: 0, message: "" };
     this.#spares = this.#spares.map((one) => (one.spriteId === spare.spriteId ? ready : one));
     this.#options.logger.info({ event: "pool.fill", outcome: "ok", poolId: this.record.id, spriteId: spare.spriteId }, "spare ready");
-    this.#line.advance();
-    this.advance();
   }
 
   #failed(spare: SpareRecord, error: unknown): void {
     const isCalledOff = this.#filling.get(spare.spriteId)?.abort.signal.aborted ?? false;
-    this.#filling.delete(spare.spriteId);
-    if (!isCalledOff) {
-      const isKnown = ApiError.is(error) || error instanceof SetupError || error instanceof DeadlineError;
-      const message = isKnown ? error.message : "a fault of the server";
-      this.#failures = { count: this.#failures.count + 1, lastMs: this.#options.nowMs(), message };
-      this.#options.logger.warn({ event: "pool.fill", outcome: "failed", poolId: this.record.id, err: error }, "a spare was not filled");
-    }
+    if (!isCalledOff) this.#noteFailure(error);
     this.#discard(spare.spriteId);
-    this.advance();
+  }
+
+  #noteFailure(error: unknown): void {
+    const isKnown = ApiError.is(error) || error instanceof SetupError || error instanceof DeadlineError;
+    const message = isKnown ? error.message : "a fault of the server";
+    this.#failures = { count: this.#failures.count + 1, lastMs: this.#options.nowMs(), message };
+    this.#options.logger.warn({ event: "pool.fill", outcome: "failed", poolId: this.record.id, err: error }, "a spare was not filled");
   }
 
   #discard(spriteId: string): void {
     this.#spares = this.#spares.filter((spare) => spare.spriteId !== spriteId);
     const { sprites, store, logger } = this.#options;
-    const work = sprites.discard(spriteId).then(
-      () => store.deleteSpare(spriteId),
-      (err: unknown) =>
+    const work = sprites
+      .discard(spriteId)
+      .then(() => store.deleteSpare(spriteId))
+      .catch((err: unknown) =>
         logger.warn({ event: "pool.discard", outcome: "failed", spriteId, err }, "a spare was not freed; the next start frees it"),
-    );
+      )
+      .finally(() => this.#discarding.delete(work));
     this.#discarding.add(work);
-    void work.finally(() => this.#discarding.delete(work)).catch(ignore("logged above"));
   }
 
   #empty(): ApiError {

@@ -215,6 +215,32 @@ describe("pools", () => {
     expect((await bed.claim({ name: "free" })).name).toBe("free");
   });
 
+  test("[POOL-9] a store that cannot be written for a while ends nothing: the pool says so and fills later", async () => {
+    const bed = testbed();
+    const records = poolRecords<PoolConfig>(bed.database);
+    let isBroken = true;
+    const failing = (): void => {
+      if (isBroken) throw new Error("EIO");
+    };
+    const pools = new Pools({
+      records: {
+        ...records,
+        insertSpare: (spare) => (failing(), records.insertSpare(spare)),
+        updateSpare: (spare) => (failing(), records.updateSpare(spare)),
+      },
+      sprites: bed.sprites,
+      organizationSlug: () => "local",
+      logger: silentLogger,
+      nowMs: Date.now,
+    });
+    opened.push(pools);
+    pools.recover();
+    pools.create({ organizationId: ORGANIZATION, name: "p", templateName: "t", config: { ...CONFIG, min: 1 } });
+    expect(pools.get(ORGANIZATION, "p").lastError).toMatchObject({ message: "a fault of the server" });
+    isBroken = false;
+    await expect.poll(() => pools.get(ORGANIZATION, "p").ready, { timeout: 10_000 }).toBe(1);
+  });
+
   test("max below min is refused by name", () => {
     const bed = testbed();
     expect(() => bed.create({ min: 3, max: 2 })).toThrow(expect.objectContaining({ code: "body_invalid" }));
