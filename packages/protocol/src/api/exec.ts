@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
 import { endpoint } from "./endpoint.ts";
+import { OF_MACHINE, OF_SPRITE } from "./machine-errors.ts";
 import { queryBoolean, queryDuration, queryInteger } from "./query.ts";
 
 const size = queryInteger({ min: 0, max: 65_535 }).optional();
@@ -77,27 +78,7 @@ export const killLine = z.object({
 });
 export type KillLine = z.infer<typeof killLine>;
 
-const OF_SPRITE = ["sprite_not_found", "token_name_prefix"] as const satisfies readonly ErrorCode[];
-const OF_START = [
-  ...OF_SPRITE,
-  "exec_no_command",
-  "exec_invalid",
-  "header_too_large",
-  "sprite_failed",
-  "sprite_deleting",
-  "vm_failed_to_start",
-  "vm_lost",
-  "guest_unresponsive",
-  "guest_protocol",
-  "guest_refused_start",
-  "guest_failed",
-  "guest_linux_failed",
-  "operation_timeout",
-  "busy",
-  "disk_full",
-  "disk_damaged",
-  "image_damaged",
-] as const satisfies readonly ErrorCode[];
+const OF_START = [...OF_MACHINE, "exec_no_command", "exec_invalid", "header_too_large"] as const satisfies readonly ErrorCode[];
 
 export const execEndpoints = {
   execSocket: endpoint({

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
 import { endpoint } from "./endpoint.ts";
+import { OF_MACHINE, OF_SPRITE } from "./machine-errors.ts";
 import { API_LIMITS } from "./limits.ts";
 import { queryBoolean, queryDuration, queryInteger } from "./query.ts";
 
@@ -64,7 +65,6 @@ export const startJobRequest = z.strictObject({
 });
 export type StartJobRequest = z.infer<typeof startJobRequest>;
 
-const OF_SPRITE = ["sprite_not_found", "token_name_prefix"] as const satisfies readonly ErrorCode[];
 const OF_JOB = [...OF_SPRITE, "job_not_found"] as const satisfies readonly ErrorCode[];
 const OF_BODY = ["body_invalid", "field_unknown", "body_too_large"] as const satisfies readonly ErrorCode[];
 
@@ -81,28 +81,7 @@ export const jobEndpoints = {
     body: startJobRequest,
     status: 201,
     response: jobObject,
-    errors: [
-      ...OF_SPRITE,
-      ...OF_BODY,
-      "exec_no_command",
-      "exec_invalid",
-      "idempotency_key_reused",
-      "webhook_refused",
-      "sprite_failed",
-      "sprite_deleting",
-      "vm_failed_to_start",
-      "vm_lost",
-      "guest_unresponsive",
-      "guest_protocol",
-      "guest_refused_start",
-      "guest_failed",
-      "guest_linux_failed",
-      "operation_timeout",
-      "busy",
-      "disk_full",
-      "disk_damaged",
-      "image_damaged",
-    ],
+    errors: [...OF_MACHINE, ...OF_BODY, "exec_no_command", "exec_invalid", "idempotency_key_reused", "webhook_refused"],
   }),
   listJobs: endpoint({
     method: "GET",

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
 import { endpoint } from "./endpoint.ts";
+import { OF_MACHINE, OF_SPRITE } from "./machine-errors.ts";
 import { environmentProblem, labelsProblem, spriteNameProblem } from "./names.ts";
 import { queryBoolean, queryInteger } from "./query.ts";
 
@@ -153,25 +154,6 @@ function keysOf<S extends z.ZodRawShape>(object: z.ZodObject<S>): { [K in keyof 
   return Object.fromEntries(Object.keys(object.shape).map((key) => [key, true])) as { [K in keyof S]: true };
 }
 
-const OF_SPRITE = ["sprite_not_found", "token_name_prefix"] as const satisfies readonly ErrorCode[];
-const OF_MACHINE = [
-  ...OF_SPRITE,
-  "sprite_failed",
-  "sprite_deleting",
-  "vm_failed_to_start",
-  "vm_lost",
-  "guest_unresponsive",
-  "guest_protocol",
-  "guest_refused_start",
-  "guest_failed",
-  "guest_linux_failed",
-  "operation_timeout",
-  "busy",
-  "host_memory_full",
-  "disk_full",
-  "disk_damaged",
-  "image_damaged",
-] as const satisfies readonly ErrorCode[];
 const OF_BODY = ["body_invalid", "field_unknown", "body_too_large"] as const satisfies readonly ErrorCode[];
 
 export const spriteEndpoints = {
