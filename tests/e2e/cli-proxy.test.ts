@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { waitFor } from "@sprited/base";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { freePort } from "../kit/free-port.ts";
@@ -135,6 +136,20 @@ describe("sprite proxy", () => {
     const result = await home.run(["proxy", "-s", "dev", "-W", `:${echo}`], { input });
     expect([result.code, result.err]).toEqual([0, ""]);
     expect(result.stdout.equals(input)).toBe(true);
+  });
+
+  test("[PROXY-10] -W ends only when a slow reader has every byte", async () => {
+    const bytes = randomBytes(700_000);
+    let isSent = false;
+    const source = await serve((socket) => void socket.end(bytes, () => (isSent = true)));
+    const child = home.start(["proxy", "-s", "dev", "-W", `:${source}`]);
+    children.push(child);
+    child.stdin?.end();
+    await waitFor("all bytes to be on their way", { timeoutMs: 20_000 }, () => isSent);
+    await sleep(1000);
+    const result = await collect(child);
+    expect([result.code, result.err]).toEqual([0, ""]);
+    expect(result.stdout.equals(bytes)).toBe(true);
   });
 
   test("[PROXY-11] open connections go on at the right byte when the connection to the server is cut", async () => {

@@ -69,7 +69,8 @@ export async function flushOutput(): Promise<void> {
     new Promise((resolve) => {
       if (sink.destroyed || sink.writableLength === 0) return resolve();
       sink.once("error", () => resolve());
-      sink.write("", () => resolve());
+      if (sink.writableEnded) sink.once("finish", () => resolve());
+      else sink.write("", () => resolve());
     });
   await Promise.all([flush(process.stdout), flush(process.stderr)]);
 }

@@ -6,6 +6,7 @@
  * when the sprite's side did, and is cut when the connection broke.
  */
 import type { Duplex, Readable, Writable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { openProxy } from "@sprited/protocol/client/proxy";
 import type { Target } from "../settings/load.ts";
 import { openWebSocket } from "./web-socket.ts";
@@ -28,7 +29,7 @@ export function endsOf(socket: Duplex & { resetAndDestroy?: () => unknown }): Lo
   return { input: socket, output: socket, cut: () => void (socket.resetAndDestroy?.() ?? socket.destroy()) };
 }
 
-/** Resolves when both directions have ended. Throws `ApiError`, `ConnectionError` when it cannot begin or broke. */
+/** Resolves when both directions have ended and the local side has every byte. Throws `ApiError`, `ConnectionError` when it cannot begin or broke. */
 export async function relay(
   target: Target,
   to: { host: string; port: number },
@@ -57,6 +58,8 @@ export async function relay(
     );
     void send(input, connection).catch(leave);
     await connection.ended;
+    // The last bytes may still wait for a slow local reader.
+    await finished(output, { readable: false, signal: options.signal });
   } catch (error) {
     local.cut();
     // The local side left: nothing is wrong.
