@@ -431,6 +431,68 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
     await last.kill();
   });
 
+  const USER_NIC = {
+    mac: USER_NETWORK.guestMac,
+    address: `${USER_NETWORK.guestAddress}/${USER_NETWORK.prefixLength}`,
+    gateway: USER_NETWORK.gatewayAddress,
+  };
+
+  it("[NET-26] what a memory sends over connections of another slot is reset at once and never leaves, not even from a slot of the same number", async () => {
+    const internet = await world.actor("internet");
+    await internet.listen("tcp", "0.0.0.0", 7000, "internet");
+    // Counts what reaches the internet beside connections that begin.
+    const strays =
+      "table inet strays {\n chain in {\n type filter hook input priority 0;\n tcp dport 7000 tcp flags & syn == 0 counter\n }\n}\n";
+    const slots = await world.slots({ ...OPTIONS, home: "/twenty-six", spare: 0, max: 1 });
+    const deeds: readonly ((guest: Actor) => Promise<void>)[] = [(guest) => guest.say("from a copy"), (guest) => guest.hangUp()];
+    for (const [round, deed] of deeds.entries()) {
+      const [first] = (await slots.acquire(1)).slots as [NetworkSlot];
+      const name = `inherits-${round}`;
+      const cable = await world.plug(name, first, first.userTap, USER_NIC);
+      const guest = await world.actor(name);
+      expect(await guest.dial("tcp", INTERNET, 7000, { hold: true })).toContain("internet");
+      const words = `known ${round}`;
+      await guest.say(words);
+      await waitFor("words over a known connection", { timeoutMs: 30_000 }, async () => (await internet.seen()).includes(`said ${words}`));
+      await cable.unplug();
+      await slots.ask({ op: "release", index: first.index });
+      const [second] = (await slots.acquire(1)).slots as [NetworkSlot];
+      expect(second).toEqual(first);
+      await world.host("ip", ["netns", "exec", "internet", "nft", "-f", "-"], strays);
+      const again = await world.plug(name, second, second.userTap, USER_NIC);
+      await deed(guest);
+      expect(await guest.failure()).toBe("ECONNRESET");
+      expect(await world.host("ip", ["netns", "exec", "internet", "nft", "list", "table", "inet", "strays"])).toContain("packets 0");
+      expect(await guest.dial("tcp", INTERNET, 7000)).toContain("internet");
+      await world.host("ip", ["netns", "exec", "internet", "nft", "delete", "table", "inet", "strays"]);
+      await again.unplug();
+      await slots.ask({ op: "release", index: second.index });
+    }
+    expect(await internet.seen()).not.toContain("said from a copy");
+    await slots.ask({ op: "close" });
+    await slots.kill();
+  });
+
+  it("[NET-27] a connection goes on over the daemon's death, and rules that are applied again", async () => {
+    const internet = await world.actor("internet");
+    await internet.listen("tcp", "0.0.0.0", 7100, "internet");
+    const options = { ...OPTIONS, home: "/twenty-seven", spare: 0 };
+    const before = await world.slots(options);
+    const [slot] = (await before.acquire(1)).slots as [NetworkSlot];
+    const cable = await world.plug("goes-on", slot, slot.userTap, USER_NIC);
+    const guest = await world.actor("goes-on");
+    expect(await guest.dial("tcp", INTERNET, 7100, { hold: true })).toContain("internet");
+    await before.kill();
+    const after = await world.slots(options);
+    expect(await after.ask({ op: "adopt", index: slot.index })).toEqual(slot);
+    await guest.say("still here");
+    await waitFor("words over the old connection", { timeoutMs: 30_000 }, async () => (await internet.seen()).includes("said still here"));
+    await cable.unplug();
+    await after.ask({ op: "release", index: slot.index });
+    await after.ask({ op: "close" });
+    await after.kill();
+  });
+
   it("[NET-9] half-made slots are removed and damaged ones mended", async () => {
     const internet = await world.actor("internet");
     await internet.listen("tcp", "0.0.0.0", 9000, "internet");

@@ -11,7 +11,13 @@ import readline from "node:readline";
 export type ActorCommand =
   | { op: "listen"; protocol: "tcp" | "udp"; host: string; port: number; banner: string }
   | { op: "dial"; protocol: "tcp" | "udp"; host: string; port: number; localAddress?: string; timeoutMs: number; hold?: boolean }
-  /** Everything that arrived so far, `protocol banner address`. */
+  /** Writes on the connection that was held last. */
+  | { op: "say"; text: string }
+  /** Ends this direction of the connection that was held last. */
+  | { op: "hang up" }
+  /** Waits until the connection that was held last fails; tells the code, or `none` after `timeoutMs`. */
+  | { op: "failure"; timeoutMs: number }
+  /** Everything that arrived so far, `protocol banner address`, and `said …` for what came over a connection. */
   | { op: "seen" };
 
 /** `answer`: what came back. `error`: why nothing came. */
@@ -30,6 +36,7 @@ async function listen(command: Extract<ActorCommand, { op: "listen" }>): Promise
     const server = net.createServer((socket) => {
       seen.push(`tcp ${banner} ${socket.remoteAddress}`);
       socket.on("error", () => {});
+      socket.on("data", (data) => seen.push(`said ${data.toString()}`));
       socket.write(`${banner} ${socket.remoteAddress}\n`);
     });
     await new Promise<void>((resolve, reject) => server.once("error", reject).listen(port, host, resolve));
@@ -52,13 +59,27 @@ async function dialTcp({ host, port, localAddress, timeoutMs, hold }: Extract<Ac
   return new Promise((resolve) => {
     const socket = net.connect({ host, port, ...(localAddress ? { localAddress } : {}) });
     const end = (result: DialResult): void => {
-      if (hold && result.answer) held.push(socket);
-      else socket.destroy();
+      if (hold && result.answer) {
+        socket.setTimeout(0);
+        held.push(socket);
+      } else socket.destroy();
       resolve(result);
     };
     socket.setTimeout(timeoutMs, () => end({ error: "timeout" }));
     socket.on("error", (error: NodeJS.ErrnoException) => end({ error: error.code ?? "unknown" }));
     socket.once("data", (data) => end({ answer: data.toString().trim() }));
+  });
+}
+
+async function failure(socket: net.Socket | undefined, timeoutMs: number): Promise<string> {
+  const known = socket?.errored as NodeJS.ErrnoException | null | undefined;
+  if (!socket || known) return known?.code ?? "unknown";
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve("none"), timeoutMs);
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
+      resolve(error.code ?? "unknown");
+    });
   });
 }
 
@@ -85,6 +106,9 @@ async function dialUdp({ host, port, localAddress, timeoutMs }: Extract<ActorCom
 async function act(command: ActorCommand): Promise<unknown> {
   if (command.op === "listen") return listen(command);
   if (command.op === "dial") return dial(command);
+  if (command.op === "say") return held.at(-1)?.write(command.text);
+  if (command.op === "hang up") return void held.at(-1)?.end();
+  if (command.op === "failure") return failure(held.at(-1), command.timeoutMs);
   return seen;
 }
 

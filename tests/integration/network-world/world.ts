@@ -26,6 +26,8 @@ import type { SlotsCommand } from "./slots-program.ts";
 const ANSWER_TIMEOUT_MS = 60_000;
 /** How long a packet that is dropped silently is waited for, `ms`; far above any answer here. */
 const SILENCE_MS = 700;
+/** How long a failure that must come is waited for, `ms`; below that of an answer. */
+const FAILURE_MS = 30_000;
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -115,6 +117,21 @@ export class Actor {
     return result.answer ?? `error ${result.error}`;
   }
 
+  /** Writes on the connection held last. */
+  async say(text: string): Promise<void> {
+    await this.#peer.ask({ op: "say", text });
+  }
+
+  /** Ends this side of the connection held last. */
+  async hangUp(): Promise<void> {
+    await this.#peer.ask({ op: "hang up" });
+  }
+
+  /** How the connection held last fails, `none` when it does not for long. */
+  async failure(): Promise<string> {
+    return this.#peer.ask({ op: "failure", timeoutMs: FAILURE_MS });
+  }
+
   async seen(): Promise<string[]> {
     return this.#peer.ask({ op: "seen" });
   }
@@ -200,14 +217,15 @@ export class NetworkWorld implements AsyncDisposable {
     });
   }
 
-  /** Hangs a NIC of a new namespace on a tap; what is given back pulls it out again. */
+  /** Hangs a NIC of a namespace on a tap, of a new one unless it exists; what is given back pulls it out again. */
   async plug(
     netns: string,
     slot: Pick<NetworkSlot, "netnsPath" | "uid" | "gid">,
     tap: string,
     nic: { mac: string; address: string; gateway: string },
   ): Promise<{ unplug(): Promise<void> }> {
-    await this.host("ip", ["netns", "add", netns]);
+    const isThere = (await this.host("ls", ["/run/netns"])).split("\n").includes(netns);
+    if (!isThere) await this.host("ip", ["netns", "add", netns]);
     const relay = spawn("nsenter", [
       ...this.#enter(),
       "perl",

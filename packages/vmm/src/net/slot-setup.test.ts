@@ -55,7 +55,17 @@ describe("rules", () => {
       "ct state established,related accept",
       'iifname "uplink" oifname "sprited-mgmt" ct status dnat accept',
     ]);
-    expect(chain(rules, "output").filter((line) => line.endsWith("accept"))).toEqual(["ct state established,related accept"]);
+    expect(chain(rules, "output").filter((line) => line.endsWith("accept"))).toEqual([
+      "ct state established,related accept",
+      'oifname "sprited-user" tcp flags & rst == rst ct state invalid accept',
+    ]);
+  });
+
+  it("[NET-26] what belongs to no known connection is reset before anything is dropped or accepted", () => {
+    const forward = chain(rules, "forward");
+    expect(forward.indexOf('iifname "sprited-user" jump stray')).toBeLessThan(forward.indexOf("ct state invalid drop"));
+    expect(forward.indexOf('iifname "sprited-user" jump stray')).toBeGreaterThan(0);
+    for (const line of chain(rules, "stray")) expect(line).toMatch(/ct state (new|invalid) reject with tcp reset$/);
   });
 
   it("[NET-14] other slots are refused before anything private is allowed, and private before the rest", () => {

@@ -105,11 +105,13 @@ ${natChains(plan)}
   chain forward {
     type filter hook forward priority filter; policy drop;
     meta nfproto != ipv4 drop
+    iifname "${USER_TAP}" jump stray
     ct state invalid drop
     ct state established,related accept
     iifname "${UPLINK}" oifname "${MANAGEMENT_TAP}" ct status dnat accept
     iifname "${USER_TAP}" oifname "${UPLINK}" jump egress
   }
+${strayChain()}
   chain egress {
     fib daddr type != unicast drop
     ct count over ${plan.connectionsMax} goto refuse
@@ -130,9 +132,22 @@ ${natChains(plan)}
     type filter hook output priority filter; policy drop;
     meta nfproto != ipv4 drop
     ct state established,related accept
+    oifname "${USER_TAP}" tcp flags & rst == rst ct state invalid accept
   }
 }
 `;
+}
+
+/**
+ * What a memory sends over connections that this slot never saw (NET-26). A FIN begins no entry and
+ * so is invalid, and so is its reset on the way back through `output`. What is invalid for another
+ * reason may belong to a connection that is well: it is dropped, as before, and sent again.
+ */
+function strayChain(): string {
+  return `  chain stray {
+    tcp flags & (syn | rst) == 0 ct state new reject with tcp reset
+    tcp flags & (fin | syn | rst) == fin ct state invalid reject with tcp reset
+  }`;
 }
 
 /** Frames as they leave the guest: its own MAC and address or nothing, IPv4 and ARP or nothing. */
