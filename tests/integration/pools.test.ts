@@ -45,6 +45,17 @@ describe("templates and pools", () => {
     expect((await call("DELETE", "/templates/web")).json()["error"]).toBe("template_in_use");
   });
 
+  test("[POOL-15] a claimed sprite is as old as its claim, also for the next daemon", async () => {
+    const beforeMs = Date.now();
+    const claimed = (await call("POST", "/pools/p/claim", { name: "aged" })).json() as { created_at: string };
+    expect(Date.parse(claimed.created_at)).toBeGreaterThanOrEqual(beforeMs);
+    expect(Date.parse(claimed.created_at)).toBeLessThanOrEqual(Date.now());
+    await target.restart();
+    expect((await call("GET", "/sprites/aged")).json()["created_at"]).toBe(claimed.created_at);
+    expect((await call("DELETE", "/sprites/aged")).status).toBe(204);
+    await expect.poll(async () => (await pool("p")).ready, { timeout: 30_000 }).toBe(2);
+  });
+
   test("[POOL-4] [POOL-6] a claimed sprite has its name, labels and environment, and works", async () => {
     const body = { name: "mine", labels: ["army"], environment: { AGENT: "7" }, idempotency_key: "k1" };
     const claimed = await call("POST", "/pools/p/claim", body);
@@ -57,7 +68,7 @@ describe("templates and pools", () => {
     const { stdout } = await execRaw(target, "mine", { cmd: ["sh", "-c", 'echo "$STAGE $AGENT"'] });
     expect(stdout.toString()).toBe("one 7\n");
     expect((await call("POST", "/pools/p/claim", { name: "mine" })).json()["error"]).toBe("sprite_name_taken");
-    expect((await pool("p")).claimed).toBe(1);
+    expect((await pool("p")).claimed).toBe(2);
   });
 
   test("[POOL-14] the official client claims by a label", async () => {

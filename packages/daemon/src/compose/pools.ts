@@ -3,7 +3,7 @@ import type { Logger } from "@sprited/base";
 import type { DiskPool, HomeLayout } from "@sprited/disk";
 import { CheckpointFiles, type Checkpoints } from "../checkpoint/index.ts";
 import type { Exec } from "../exec/index.ts";
-import { type PoolConfig, Pools, poolSprites } from "../pool/index.ts";
+import { type PoolConfig, type PoolCounts, Pools, poolSprites } from "../pool/index.ts";
 import type { SpriteRegistry } from "../sprite/index.ts";
 import { type Database, poolRecords, templateRecords } from "../store/index.ts";
 import { Templates, type TemplateVersion } from "../template/index.ts";
@@ -38,7 +38,7 @@ export function composePools(parts: PoolParts): { templates: Templates; pools: P
     nowMs: Date.now,
   });
   const pools: Pools = new Pools({
-    records: poolRecords<PoolConfig>(database),
+    records: poolRecords<PoolConfig, PoolCounts>(database),
     sprites: poolSprites({ sprites, templates, exec }),
     organizationSlug,
     logger,

@@ -9,15 +9,14 @@ import { after, DeadlineError, type Logger, withDeadline } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import type { SpriteView } from "../sprite/index.ts";
-import { aimOf, DEMAND_MS, planPool, type PoolSituation } from "./plan.ts";
+import { aimOf, DEMAND_MS, planPool, type PoolSituation, retirementOf } from "./plan.ts";
 import type { PoolRecord } from "./pool.ts";
 import type { PoolSprites, SpareRecord } from "./spares.ts";
+import { type PoolCounts, PoolStatistics } from "./statistics.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
 /** Creating a spare and putting it to rest, without its set-up command, ms; emulation is slow. */
 const FILL_TIMEOUT_MS = 300_000;
-/** Fillings whose length is remembered. */
-const FILL_TIMES_MAX = 8;
 /** Pause that an empty pool proposes when it has never filled a spare, s. */
 const RETRY_AFTER_SECONDS = 5;
 const RETRY_AFTER_SECONDS_MAX = 60;
@@ -31,6 +30,7 @@ export interface SpareStore {
   deleteSpare(spriteId: string): void;
   /** Counts the claim and forgets the spare; part of the claim's transaction. */
   spareClaimed(spare: SpareRecord): void;
+  updateCounts(poolId: string, counts: PoolCounts): void;
 }
 
 export interface KeeperOptions {
@@ -40,6 +40,8 @@ export interface KeeperOptions {
   sprites: PoolSprites;
   logger: Logger;
   nowMs(): number;
+  /** A spare is ready, after so long. */
+  onFilled?(durationMs: number): void;
 }
 
 /** The set-up command of a pool ended with another code than 0; the message is the end of its output. */
@@ -57,6 +59,7 @@ export interface SpareClaim {
 
 export class PoolKeeper {
   record: PoolRecord;
+  readonly statistics: PoolStatistics;
   readonly #options: KeeperOptions;
   #spares: SpareRecord[];
   readonly #line = new WaitingLine<SpriteView>();
@@ -64,7 +67,6 @@ export class PoolKeeper {
   readonly #discarding = new Set<Promise<void>>();
   #claimsMs: number[] = [];
   #begunMs: number[] = [];
-  #fillMs: number[] = [];
   #failures = { count: 0, lastMs: 0, message: "" };
   #timer: Disposable | undefined;
   #closed = false;
@@ -72,6 +74,8 @@ export class PoolKeeper {
   constructor(options: KeeperOptions) {
     this.#options = options;
     this.record = options.record;
+    const { record, store, logger } = options;
+    this.statistics = new PoolStatistics(record.counts, { store: (counts) => store.updateCounts(record.id, counts), logger });
     this.#spares = options.spares;
   }
 
@@ -88,10 +92,6 @@ export class PoolKeeper {
     return aimOf(this.#situation());
   }
 
-  get fillMs(): number | undefined {
-    return this.#fillMs.length === 0 ? undefined : this.#fillMs.reduce((sum, ms) => sum + ms, 0) / this.#fillMs.length;
-  }
-
   get lastError(): { message: string; atMs: number; failures: number } | undefined {
     const { count, lastMs, message } = this.#failures;
     return count === 0 ? undefined : { message, atMs: lastMs, failures: count };
@@ -105,7 +105,7 @@ export class PoolKeeper {
     this.#begunMs = this.#begunMs.filter((atMs) => atMs > nowMs - DEMAND_MS);
     const situation = this.#situation();
     const plan = planPool(situation);
-    for (const spriteId of plan.discard) this.#discard(spriteId);
+    for (const spriteId of plan.discard) this.#retire(spriteId, situation);
     for (let count = 0; count < plan.fill && situation.version !== undefined; count += 1) this.#begin(situation.version);
     // A beginning that failed makes the next one due later.
     const { nextMs } = planPool(this.#situation());
@@ -119,6 +119,7 @@ export class PoolKeeper {
     // Those who wait were here before.
     const given = this.#line.length === 0 ? serve() : undefined;
     if (given) return given;
+    this.statistics.count("empty");
     if (options.waitMs <= 0) throw this.#empty();
     const turn = this.#line.join(serve, { timeoutMs: options.waitMs, signal: options.signal });
     this.advance();
@@ -145,6 +146,7 @@ export class PoolKeeper {
     for (const { abort } of this.#filling.values()) abort.abort(new ApiError("shutting_down", "the server is stopping"));
     await Promise.all([...this.#filling.values()].map(({ done }) => done));
     await Promise.all(this.#discarding);
+    this.statistics.close();
   }
 
   /** The pool is deleted: its spares go. */
@@ -156,6 +158,7 @@ export class PoolKeeper {
     await Promise.all([...this.#filling.values()].map(({ done }) => done));
     for (const { spriteId } of this.#spares) this.#discard(spriteId);
     await Promise.all(this.#discarding);
+    this.statistics.forget();
   }
 
   /** Discards spares that an earlier daemon left unfinished or that are gone (POOL-13). */
@@ -246,7 +249,8 @@ export class PoolKeeper {
     const nowMs = this.#options.nowMs();
     const ready: SpareRecord = { ...spare, state: "ready", sinceMs: nowMs };
     this.#options.store.updateSpare(ready);
-    this.#fillMs = [...this.#fillMs, nowMs - spare.sinceMs].slice(-FILL_TIMES_MAX);
+    this.statistics.filled(nowMs - spare.sinceMs);
+    this.#options.onFilled?.(nowMs - spare.sinceMs);
     this.#failures = { count: 0, lastMs: 0, message: "" };
     this.#spares = this.#spares.map((one) => (one.spriteId === spare.spriteId ? ready : one));
     this.#options.logger.info({ event: "pool.fill", outcome: "ok", poolId: this.record.id, spriteId: spare.spriteId }, "spare ready");
@@ -261,8 +265,17 @@ export class PoolKeeper {
   #noteFailure(error: unknown): void {
     const isKnown = ApiError.is(error) || error instanceof SetupError || error instanceof DeadlineError;
     const message = isKnown ? error.message : "a fault of the server";
-    this.#failures = { count: this.#failures.count + 1, lastMs: this.#options.nowMs(), message };
+    const atMs = this.#options.nowMs();
+    this.#failures = { count: this.#failures.count + 1, lastMs: atMs, message };
+    this.statistics.failed({ code: failureCode(error), atMs });
     this.#options.logger.warn({ event: "pool.fill", outcome: "failed", poolId: this.record.id, err: error }, "a spare was not filled");
+  }
+
+  #retire(spriteId: string, situation: PoolSituation): void {
+    const spare = situation.spares.find(({ id }) => id === spriteId);
+    const reason = spare && retirementOf(spare, situation);
+    if (reason) this.statistics.count(reason);
+    this.#discard(spriteId);
   }
 
   #discard(spriteId: string): void {
@@ -279,7 +292,7 @@ export class PoolKeeper {
   }
 
   #empty(): ApiError {
-    const seconds = Math.ceil((this.fillMs ?? RETRY_AFTER_SECONDS * 1000) / 1000);
+    const seconds = Math.ceil((this.statistics.expectedFillMs ?? RETRY_AFTER_SECONDS * 1000) / 1000);
     return new ApiError("pool_empty", `the pool ${this.record.name} has no sprite ready`, {
       details: { retry_after_seconds: Math.max(1, Math.min(RETRY_AFTER_SECONDS_MAX, seconds)) },
     });
@@ -298,4 +311,11 @@ export class PoolKeeper {
       nowMs: this.#options.nowMs(),
     };
   }
+}
+
+/** Why a filling failed, in one word (POOL-18). */
+function failureCode(error: unknown): string {
+  if (ApiError.is(error)) return error.code;
+  if (error instanceof SetupError) return "setup_failed";
+  return error instanceof DeadlineError ? "timed_out" : "internal";
 }

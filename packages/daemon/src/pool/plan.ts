@@ -87,6 +87,12 @@ function isFresh(spare: PlannedSpare, { version, settings, nowMs }: PoolSituatio
   return settings.maxAgeMs === undefined || nowMs - spare.sinceMs < settings.maxAgeMs;
 }
 
+/** Why a ready spare that the plan discards goes; undefined: there are more than needed. */
+export function retirementOf(spare: PlannedSpare, situation: PoolSituation): "rolled" | "aged" | undefined {
+  if (isFresh(spare, situation)) return undefined;
+  return spare.templateVersion === situation.version ? "aged" : "rolled";
+}
+
 function worstFirst(one: PlannedSpare, other: PlannedSpare): number {
   return one.templateVersion - other.templateVersion || one.sinceMs - other.sinceMs;
 }

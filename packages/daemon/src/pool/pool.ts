@@ -1,6 +1,7 @@
 /** A pool as other features see it. All calls throw `ApiError`. */
 import type { SpriteView } from "../sprite/index.ts";
 import type { PoolSettings } from "./plan.ts";
+import type { FillFailure, PoolCounts, PoolTimes } from "./statistics.ts";
 
 /** What spares wait as. */
 export type SpareRest = "hibernated" | "paused";
@@ -20,11 +21,16 @@ export interface PoolRecord {
   config: PoolConfig;
   /** Claims since the pool was made. */
   claimed: number;
+  /** As they were written last; undefined before the first time. */
+  counts?: PoolCounts | undefined;
   createdAtMs: number;
   updatedAtMs: number;
 }
 
 export interface PoolView extends PoolRecord {
+  counts: PoolCounts;
+  times: PoolTimes;
+  lastFailure: FillFailure | undefined;
   organizationSlug: string;
   /** Version that is filled with now; undefined when the template is gone. */
   templateVersion: number | undefined;

@@ -1,112 +1,21 @@
 /** Pools over simulated sprites and the real store: what is ready, who gets it, and what a crash leaves. */
-import { silentLogger, sleep } from "@sprited/base";
-import { ApiError } from "@sprited/protocol/errors";
+import { silentLogger } from "@sprited/base";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Database, insertOrganization, openDatabase, poolRecords } from "../store/index.ts";
-import type { SpriteView } from "../sprite/index.ts";
-import { type ClaimSprite, type PoolConfig, Pools, type PoolSprites } from "./index.ts";
+import { poolRecords } from "../store/index.ts";
+import { type PoolConfig, type PoolCounts, Pools } from "./index.ts";
+import { CLAIM, closeLater, closePools, CONFIG, ORGANIZATION, poolTestbed } from "./testing/pool-testbed.ts";
 
-const ORGANIZATION = "o1";
-const CONFIG: PoolConfig = {
-  min: 2,
-  max: 4,
-  maxAgeMs: undefined,
-  refillPerMinute: 1000,
-  spare: "hibernated",
-  setup: undefined,
-  setupTimeoutMs: 1000,
-};
-const CLAIM: ClaimSprite = { name: undefined, labels: [], environment: {}, idempotencyKey: undefined, isPatient: false };
-
-/** Sprites that exist in a map; a test decides how long and how well they are made. */
-class SimulatedSprites implements PoolSprites {
-  readonly sprites = new Map<string, { name: string | undefined; version: number; labels: string[] }>();
-  version: number | undefined = 1;
-  problem: string | undefined;
-  fillMs = 0;
-  readonly setups: string[][] = [];
-  readonly #database: Database;
-
-  constructor(database: Database) {
-    this.#database = database;
-  }
-
-  currentVersion(): number | undefined {
-    return this.version;
-  }
-
-  async createSpare(spare: { spriteId: string; templateVersion: number }, options: { signal: AbortSignal }): Promise<void> {
-    await sleep(this.fillMs, options);
-    this.sprites.set(spare.spriteId, { name: undefined, version: spare.templateVersion, labels: [] });
-  }
-
-  async runSetup(_spare: unknown, argv: string[]): Promise<{ problem: string } | undefined> {
-    this.setups.push(argv);
-    return this.problem === undefined ? undefined : { problem: this.problem };
-  }
-
-  async settle(): Promise<void> {}
-
-  isSound(spriteId: string): boolean {
-    return this.sprites.has(spriteId);
-  }
-
-  claim(spriteId: string, claim: { name: string; labels: string[]; environment: Record<string, string> }, record: () => void): SpriteView {
-    if ([...this.sprites.values()].some(({ name }) => name === claim.name)) throw new ApiError("sprite_name_taken", "taken");
-    this.#database.transaction(record);
-    this.sprites.set(spriteId, { name: claim.name, version: this.sprites.get(spriteId)?.version ?? 0, labels: claim.labels });
-    return { id: spriteId, name: claim.name } as SpriteView;
-  }
-
-  view(_organizationId: string, spriteName: string): SpriteView {
-    const found = [...this.sprites].find(([, sprite]) => sprite.name === spriteName);
-    if (!found) throw new ApiError("sprite_not_found", "sprite not found");
-    return { id: found[0], name: spriteName } as SpriteView;
-  }
-
-  async discard(spriteId: string): Promise<void> {
-    this.sprites.delete(spriteId);
-  }
-}
-
-const opened: Pools[] = [];
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((pools) => pools.close()));
-});
-
-function testbed() {
-  const database = openDatabase(":memory:");
-  insertOrganization(database, { id: ORGANIZATION, slug: "local", name: "local", createdAtMs: 0 });
-  const sprites = new SimulatedSprites(database);
-  const open = (): Pools => {
-    const pools = new Pools({
-      records: poolRecords<PoolConfig>(database),
-      sprites,
-      organizationSlug: () => "local",
-      logger: silentLogger,
-      nowMs: Date.now,
-    });
-    pools.recover();
-    opened.push(pools);
-    return pools;
-  };
-  const pools = open();
-  const create = (config: Partial<PoolConfig> = {}) =>
-    pools.create({ organizationId: ORGANIZATION, name: "p", templateName: "t", config: { ...CONFIG, ...config } });
-  const claim = (request: Partial<ClaimSprite> = {}, options: { signal?: AbortSignal } = {}) =>
-    pools.claim(ORGANIZATION, "p", { ...CLAIM, ...request }, options);
-  return { database, sprites, pools, open, create, claim, ready: () => pools.get(ORGANIZATION, "p").ready };
-}
+afterEach(closePools);
 
 describe("pools", () => {
   test("[POOL-2] a new pool fills up to its min", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     expect(bed.create()).toMatchObject({ ready: 0, filling: 2, aim: 2 });
     await expect.poll(bed.ready).toBe(2);
   });
 
   test("[POOL-4] [POOL-5] claims at once give different sprites, with name and labels, and the pool fills again", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create({ min: 4, max: 8 });
     await expect.poll(bed.ready).toBe(4);
     const claimed = await Promise.all([1, 2, 3, 4].map((index) => bed.claim({ name: `c${index}`, labels: ["x"] })));
@@ -118,7 +27,7 @@ describe("pools", () => {
   });
 
   test("[POOL-6] a repeated claim gets the same sprite, also while the first is under way and after a restart", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create();
     await expect.poll(bed.ready).toBe(2);
     const [first, second] = await Promise.all([bed.claim({ idempotencyKey: "k" }), bed.claim({ idempotencyKey: "k" })]);
@@ -129,7 +38,7 @@ describe("pools", () => {
   });
 
   test("[POOL-7] an empty pool says so with a pause, and a patient claim waits its turn", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.sprites.fillMs = 30;
     bed.create({ min: 0, max: 2 });
     await expect(bed.claim()).rejects.toMatchObject({ code: "pool_empty", details: { retry_after_seconds: expect.any(Number) } });
@@ -141,7 +50,7 @@ describe("pools", () => {
   });
 
   test("[POOL-7] who gives up waiting is served nothing", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.sprites.fillMs = 30;
     bed.create({ min: 0, max: 1 });
     const abort = new AbortController();
@@ -154,7 +63,7 @@ describe("pools", () => {
   });
 
   test("[POOL-3] [POOL-9] a set-up command that fails keeps the spare from being ready, and the pool says why", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.sprites.problem = "npm: no such file";
     bed.create({ min: 1, max: 1, setup: ["npm", "ci"] });
     await expect.poll(() => bed.pools.get(ORGANIZATION, "p").lastError?.message).toBe("npm: no such file");
@@ -167,7 +76,7 @@ describe("pools", () => {
   });
 
   test("[POOL-10] a new version of the template rolls the pool", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create();
     await expect.poll(bed.ready).toBe(2);
     bed.sprites.version = 2;
@@ -177,12 +86,12 @@ describe("pools", () => {
   });
 
   test("[POOL-13] a restart keeps ready spares and discards those that were filling or are gone", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create();
     await expect.poll(bed.ready).toBe(2);
     const [gone] = bed.sprites.sprites.keys();
     bed.sprites.sprites.delete(gone ?? "");
-    poolRecords<PoolConfig>(bed.database).insertSpare({
+    poolRecords<PoolConfig, PoolCounts>(bed.database).insertSpare({
       spriteId: "half",
       poolId: bed.pools.get(ORGANIZATION, "p").id,
       templateVersion: 1,
@@ -196,7 +105,7 @@ describe("pools", () => {
   });
 
   test("[POOL-12] deleting a pool frees its spares and nothing else", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create();
     await expect.poll(bed.ready).toBe(2);
     await bed.claim({ name: "mine" });
@@ -206,7 +115,7 @@ describe("pools", () => {
   });
 
   test("a name that is taken leaves the spare ready", async () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     bed.create({ min: 1, max: 1 });
     await expect.poll(bed.ready).toBe(1);
     bed.sprites.sprites.set("other", { name: "taken", version: 0, labels: [] });
@@ -216,8 +125,8 @@ describe("pools", () => {
   });
 
   test("[POOL-9] a store that cannot be written for a while ends nothing: the pool says so and fills later", async () => {
-    const bed = testbed();
-    const records = poolRecords<PoolConfig>(bed.database);
+    const bed = poolTestbed();
+    const records = poolRecords<PoolConfig, PoolCounts>(bed.database);
     let isBroken = true;
     const failing = (): void => {
       if (isBroken) throw new Error("EIO");
@@ -233,7 +142,7 @@ describe("pools", () => {
       logger: silentLogger,
       nowMs: Date.now,
     });
-    opened.push(pools);
+    closeLater(pools);
     pools.recover();
     pools.create({ organizationId: ORGANIZATION, name: "p", templateName: "t", config: { ...CONFIG, min: 1 } });
     expect(pools.get(ORGANIZATION, "p").lastError).toMatchObject({ message: "a fault of the server" });
@@ -242,7 +151,7 @@ describe("pools", () => {
   });
 
   test("max below min is refused by name", () => {
-    const bed = testbed();
+    const bed = poolTestbed();
     expect(() => bed.create({ min: 3, max: 2 })).toThrow(expect.objectContaining({ code: "body_invalid" }));
   });
 });

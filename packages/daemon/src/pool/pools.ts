@@ -5,12 +5,13 @@
  * claim they belong to, so that a repeated claim finds it whatever happened in between (POOL-6).
  */
 import { ApiError } from "@sprited/protocol/errors";
-import { ignore, type Logger } from "@sprited/base";
+import { ignore, Listeners, type Logger, systemClock } from "@sprited/base";
 import { v7 as uuidv7 } from "uuid";
 import type { SpriteView } from "../sprite/index.ts";
 import { PoolKeeper, type SpareStore } from "./keeper.ts";
 import type { ClaimSprite, CreatePool, PoolConfig, PoolRecord, Pools as PoolsFeature, PoolView } from "./pool.ts";
 import type { PoolSprites, SpareRecord } from "./spares.ts";
+import type { PoolCounts } from "./statistics.ts";
 
 /** Longest wait of a patient claim, ms (POOL-7). */
 const CLAIM_WAIT_MS = 60_000;
@@ -41,6 +42,7 @@ export interface PoolRecords {
   deleteSpare(spriteId: string): void;
   /** Part of the claim's transaction: forgets the spare, counts the claim. */
   spareClaimed(spare: SpareRecord): void;
+  updateCounts(poolId: string, counts: PoolCounts): void;
   findClaim(organizationId: string, key: string): ClaimRecord | undefined;
   insertClaim(claim: ClaimRecord): void;
   /** Forgets claims from before. */
@@ -55,7 +57,16 @@ export interface PoolsOptions {
   nowMs(): number;
 }
 
+/** Something that took its time in a pool. */
+export interface PoolEvent {
+  kind: "claimed" | "filled";
+  organizationSlug: string;
+  pool: string;
+  durationMs: number;
+}
+
 export class Pools implements PoolsFeature {
+  readonly events = new Listeners<[PoolEvent]>();
   readonly #options: PoolsOptions;
   readonly #keepers = new Map<string, PoolKeeper>();
   readonly #byName = new Map<string, PoolKeeper>();
@@ -115,6 +126,11 @@ export class Pools implements PoolsFeature {
       .filter((keeper) => keeper.record.organizationId === organizationId)
       .sort((one, other) => (one.record.name < other.record.name ? -1 : 1))
       .map((keeper) => this.#view(keeper));
+  }
+
+  /** Of every organization. */
+  all(): PoolView[] {
+    return [...this.#keepers.values()].map((keeper) => this.#view(keeper));
   }
 
   get(organizationId: string, name: string): PoolView {
@@ -184,7 +200,8 @@ export class Pools implements PoolsFeature {
     const { id: poolId, organizationId } = keeper.record;
     const name = request.name ?? `${keeper.record.name.slice(0, 50).replace(/-+$/, "")}-${uuidv7().slice(-8)}`;
     const { labels, environment, idempotencyKey } = request;
-    return await keeper.claim(
+    const startedMs = systemClock.monotonicMs();
+    const claimed = keeper.claim(
       {
         name,
         labels,
@@ -197,13 +214,27 @@ export class Pools implements PoolsFeature {
       },
       { waitMs: request.isPatient ? CLAIM_WAIT_MS : 0, signal },
     );
+    return await claimed.then(
+      (view) => {
+        const durationMs = systemClock.monotonicMs() - startedMs;
+        keeper.statistics.served(durationMs);
+        this.#tell("claimed", keeper.record, durationMs);
+        return view;
+      },
+      (error: unknown) => {
+        keeper.statistics.count("refused");
+        throw error;
+      },
+    );
   }
 
   #repeated(before: ClaimRecord, keeper: PoolKeeper, request: ClaimSprite): SpriteView {
-    if (before.poolId !== keeper.record.id || before.askedName !== request.name)
+    if (before.poolId !== keeper.record.id || before.askedName !== request.name) {
+      keeper.statistics.count("refused");
       throw new ApiError("idempotency_key_reused", "this idempotency key was used for another claim", {
         details: { field: "idempotency_key" },
       });
+    }
     return this.#options.sprites.view(before.organizationId, before.spriteName);
   }
 
@@ -214,11 +245,18 @@ export class Pools implements PoolsFeature {
       updateSpare: (spare) => records.updateSpare(spare),
       deleteSpare: (spriteId) => records.deleteSpare(spriteId),
       spareClaimed: (spare) => records.spareClaimed(spare),
+      updateCounts: (poolId, counts) => records.updateCounts(poolId, counts),
     };
-    const keeper = new PoolKeeper({ record, spares, store, sprites, logger, nowMs });
+    const onFilled = (durationMs: number): void => this.#tell("filled", record, durationMs);
+    const keeper = new PoolKeeper({ record, spares, store, sprites, logger, nowMs, onFilled });
     this.#keepers.set(record.id, keeper);
     this.#byName.set(keyOf(record.organizationId, record.name), keeper);
     return keeper;
+  }
+
+  #tell(kind: PoolEvent["kind"], { organizationId, name: pool }: PoolRecord, durationMs: number): void {
+    if (!this.events.isEmpty)
+      this.events.tell({ kind, organizationSlug: this.#options.organizationSlug(organizationId), pool, durationMs });
   }
 
   #keeper(organizationId: string, name: string): PoolKeeper {
@@ -245,7 +283,10 @@ export class Pools implements PoolsFeature {
       filling: spares.length - ready.length,
       outdated: templateVersion === undefined ? 0 : ready.filter((spare) => spare.templateVersion !== templateVersion).length,
       waiting: keeper.waiting,
-      fillMs: keeper.fillMs,
+      fillMs: keeper.statistics.expectedFillMs,
+      counts: keeper.statistics.counts,
+      times: keeper.statistics.times,
+      lastFailure: keeper.statistics.lastFailure,
       lastError: keeper.lastError,
     };
   }

@@ -1,5 +1,6 @@
 export type { Replaced, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./driver/index.ts";
 export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
+export type { MachineEvent, WakeKind } from "./machine-event.ts";
 export { type GuestLife, isPlacedLife, type LifeEnd, placedLifeId } from "./life.ts";
 export type { SpriteState } from "./lifecycle.ts";
 export type { SpriteRecords } from "./records.ts";

@@ -15,7 +15,7 @@ export interface SpriteRecords {
     state: SpriteState,
     change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number },
   ): void;
-  /** Writes the user's fields of a spare that is claimed, and what `record` writes, in one transaction. */
+  /** Writes the user's fields and the time of creation of a spare that is claimed, and what `record` writes, in one transaction. */
   claimSprite(sprite: Sprite, record: () => void): void;
   deleteSprite(spriteId: string): void;
 }

@@ -5,7 +5,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
-import { type Logger, Scope } from "@sprited/base";
+import { Listeners, type Logger, Scope } from "@sprited/base";
 import type { DiskPool, ImageStore } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
@@ -17,11 +17,13 @@ import type { GuestLife, LifeEnd } from "./life.ts";
 import { requireWithinHost, type SpriteDefaults, type SpriteLimits, type SpriteQuotas } from "./limits.ts";
 import { imageOrigin, placeMemory, requireRoom } from "./origin.ts";
 import { hasMachine, incarnationOf, type SpriteState } from "./lifecycle.ts";
+import type { MachineEvent } from "./machine-event.ts";
 import { diskPathOf, machineSpecOf } from "./machine-spec.ts";
 import { SpriteIndex } from "./sprite-index.ts";
 import type { SpriteRecords } from "./records.ts";
 import { NO_REST, type RestSettings, SpriteRest } from "./rest.ts";
 import {
+  claimedSprite,
   type CreateOptions,
   type CreateSprite,
   definedOnly,
@@ -62,14 +64,14 @@ export interface Entry {
   driver: SpriteDriver;
 }
 
-type Listener = (view: SpriteView, change: "changed" | "deleted") => void;
-
 export class SpriteRegistry implements Sprites {
   /** What keeps each sprite awake; features take their holds here. */
   readonly activities = new Activities({ nowMs: Date.now });
+  /** Wakes and sleeps of all machines, those of spares too. */
+  readonly machineEvents = new Listeners<[MachineEvent]>();
   readonly #options: RegistryOptions;
   readonly #index = new SpriteIndex();
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners = new Listeners<[view: SpriteView, change: "changed" | "deleted"]>();
   readonly #rest: SpriteRest;
 
   constructor(options: RegistryOptions) {
@@ -176,20 +178,12 @@ export class SpriteRegistry implements Sprites {
   }
 
   /**
-   * Gives a spare to its organization under a new name; `record` is written in the same transaction.
+   * Gives a spare to its organization under a new name and as of now; `record` is written in the same transaction.
    * Nothing is woken: the next wake finds the new name and environment. Throws `sprite_name_taken`.
    */
   claim(spriteId: string, claim: SpriteClaim, record: () => void): SpriteView {
     const entry = this.#byId(spriteId);
-    const { sprite } = entry;
-    const claimed: Sprite = {
-      ...sprite,
-      name: claim.name,
-      poolId: undefined,
-      labels: [...new Set([...sprite.labels, ...claim.labels])],
-      environment: { ...sprite.environment, ...claim.environment },
-      updatedAtMs: Date.now(),
-    };
+    const claimed = claimedSprite(entry.sprite, claim, Date.now());
     this.#index.requireFree(placeOf(claimed), claim.name);
     this.#options.records.claimSprite(claimed, record);
     this.#index.remove(entry);
@@ -247,9 +241,8 @@ export class SpriteRegistry implements Sprites {
     return await checkMachine(driver.machine, driver.state);
   }
 
-  subscribe(listener: Listener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  subscribe(listener: (view: SpriteView, change: "changed" | "deleted") => void): () => void {
+    return this.#listeners.add(listener);
   }
 
   /** The id behind a name; throws `sprite_not_found`. */
@@ -303,6 +296,11 @@ export class SpriteRegistry implements Sprites {
     await Promise.all(this.#index.all().map((entry) => entry.driver.detach()));
   }
 
+  /** The state of each machine on this host, and whether it is a spare's. */
+  states(): { state: SpriteState["kind"]; isSpare: boolean }[] {
+    return this.#index.all().map(({ sprite, driver }) => ({ state: driver.state.kind, isSpare: sprite.poolId !== undefined }));
+  }
+
   /** Ids of every sprite that has a record: what the disk sweep must keep. */
   ids(): string[] {
     return this.#index.ids();
@@ -345,6 +343,7 @@ export class SpriteRegistry implements Sprites {
         freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
         publish: (after) => this.#published(entry, after),
         touched: () => this.activities.touch(sprite.id),
+        observe: (event) => this.machineEvents.tell(event),
         freed: () => {
           this.activities.forget(sprite.id);
           this.#index.remove(entry);
@@ -389,9 +388,7 @@ export class SpriteRegistry implements Sprites {
   }
 
   #announce(entry: Entry, change: "changed" | "deleted"): void {
-    if (this.#listeners.size === 0) return;
-    const view = this.#view(entry);
-    for (const listener of this.#listeners) listener(view, change);
+    if (!this.#listeners.isEmpty) this.#listeners.tell(this.#view(entry), change);
   }
 
   #directory(spriteId: string): string {

@@ -47,6 +47,19 @@ export interface SpriteClaim {
   environment: Readonly<Record<string, string>>;
 }
 
+/** The sprite that a spare becomes: somebody's own, from now on. */
+export function claimedSprite(spare: Sprite, claim: SpriteClaim, nowMs: number): Sprite {
+  return {
+    ...spare,
+    name: claim.name,
+    poolId: undefined,
+    labels: [...new Set([...spare.labels, ...claim.labels])],
+    environment: { ...spare.environment, ...claim.environment },
+    createdAtMs: nowMs,
+    updatedAtMs: nowMs,
+  };
+}
+
 export interface SpriteConfig {
   cpus: number;
   memoryMib: number;

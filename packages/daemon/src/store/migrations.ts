@@ -24,6 +24,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "exec sessions", steps: sessionTables },
   { name: "idle time of sprites", steps: ({ query }) => [query.schema.alterTable("sprites").addColumn("idle_seconds", "integer")] },
   { name: "sessions of placed memories", steps: adoptionTables },
+  { name: "counts of pools", steps: ({ query }) => [query.schema.alterTable("pools").addColumn("counts", "text")] },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

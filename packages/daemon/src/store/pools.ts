@@ -1,14 +1,16 @@
-/** Queries on pools, their spares and claims. `Config` is what was stored; its form is the caller's. */
+/** Queries on pools, their spares and claims. `Config` and `Counts` are what was stored; their form is the caller's. */
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
 
-interface PoolRow<Config> {
+interface PoolRow<Config, Counts> {
   id: string;
   organizationId: string;
   name: string;
   templateName: string;
   config: Config;
   claimed: number;
+  /** Written by `updateCounts` alone. */
+  counts?: Counts | undefined;
   createdAtMs: number;
   updatedAtMs: number;
 }
@@ -32,31 +34,40 @@ interface ClaimRow {
 }
 
 /** Everything the pool feature asks of the store. */
-export function poolRecords<Config>(database: Database) {
-  return { ...poolQueries<Config>(database), ...spareQueries(database), ...claimQueries(database) };
+export function poolRecords<Config, Counts>(database: Database) {
+  return { ...poolQueries<Config, Counts>(database), ...spareQueries(database), ...claimQueries(database) };
 }
 
-function poolQueries<Config>(database: Database) {
+function poolQueries<Config, Counts>(database: Database) {
   const { query } = database;
   return {
-    loadPools: (): PoolRow<Config>[] =>
+    loadPools: (): PoolRow<Config, Counts>[] =>
       database.all(query.selectFrom("pools").selectAll()).map((row) => ({
         id: row.id,
         organizationId: row.organization_id,
         name: row.name,
         templateName: row.template_name,
-        config: parse<Config>(row),
+        config: parse<Config>(row.id, row.config),
         claimed: row.claimed,
+        counts: row.counts === null ? undefined : parse<Counts>(row.id, row.counts),
         createdAtMs: row.created_at_ms,
         updatedAtMs: row.updated_at_ms,
       })),
-    insertPool: (pool: PoolRow<Config>): void => {
+    insertPool: (pool: PoolRow<Config, Counts>): void => {
       const fixed = { id: pool.id, organization_id: pool.organizationId, created_at_ms: pool.createdAtMs, claimed: pool.claimed };
       database.run(query.insertInto("pools").values({ ...fixed, ...changeable(pool) }));
     },
-    /** Writes the settings; never the count of claims. */
-    updatePool: (pool: PoolRow<Config>): void => {
+    /** Writes the settings; never a count. */
+    updatePool: (pool: PoolRow<Config, Counts>): void => {
       database.run(query.updateTable("pools").set(changeable(pool)).where("id", "=", pool.id));
+    },
+    updateCounts: (poolId: string, counts: Counts): void => {
+      database.run(
+        query
+          .updateTable("pools")
+          .set({ counts: JSON.stringify(counts) })
+          .where("id", "=", poolId),
+      );
     },
     deletePool: (poolId: string): void =>
       database.transaction(() => {
@@ -141,7 +152,7 @@ function spareColumns(spare: SpareRow) {
   return { state: spare.state, since_ms: spare.sinceMs, template_version: spare.templateVersion };
 }
 
-function changeable<Config>(pool: PoolRow<Config>) {
+function changeable<Config>(pool: PoolRow<Config, unknown>) {
   return {
     name: pool.name,
     template_name: pool.templateName,
@@ -150,10 +161,10 @@ function changeable<Config>(pool: PoolRow<Config>) {
   };
 }
 
-function parse<Config>(row: { id: string; config: string }): Config {
+function parse<T>(poolId: string, text: string): T {
   try {
-    return JSON.parse(row.config) as Config;
+    return JSON.parse(text) as T;
   } catch (cause) {
-    throw new StoreError("store_damaged", `pool ${row.id}: a record that is not JSON`, { cause });
+    throw new StoreError("store_damaged", `pool ${poolId}: a record that is not JSON`, { cause });
   }
 }

@@ -6,6 +6,7 @@ import {
   loadSprites,
   type SpriteRecord,
   type StateRecord,
+  updateClaimed,
   updateSprite,
   updateSpriteState,
 } from "./sprites.ts";
@@ -34,7 +35,7 @@ export function spriteRecords<State extends StateRecord>(database: Database) {
     },
     claimSprite: (sprite: SpriteRecord, record: () => void) =>
       database.transaction(() => {
-        updateSprite(database, sprite);
+        updateClaimed(database, sprite);
         record();
       }),
     deleteSprite: (spriteId: string) => deleteSprite(database, spriteId),

@@ -53,6 +53,12 @@ export function insertSprite(database: Database, sprite: SpriteRecord, state: St
   );
 }
 
+/** Writes a spare that became a sprite: what users may change, and when it was made for them. */
+export function updateClaimed(database: Database, sprite: SpriteRecord): void {
+  const columns = { ...userColumns(sprite), created_at_ms: sprite.createdAtMs };
+  database.run(database.query.updateTable("sprites").set(columns).where("id", "=", sprite.id));
+}
+
 /** Writes what users may change; never the state. */
 export function updateSprite(database: Database, sprite: SpriteRecord): void {
   database.run(database.query.updateTable("sprites").set(userColumns(sprite)).where("id", "=", sprite.id));

@@ -23,6 +23,8 @@ export interface TemplateSchema {
     /** JSON of the pool's settings. */
     config: string;
     claimed: number;
+    /** JSON of what the pool counts beside; null before the first time. */
+    counts: string | null;
     created_at_ms: number;
     updated_at_ms: number;
   };

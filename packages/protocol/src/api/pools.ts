@@ -35,6 +35,28 @@ export type CreatePoolRequest = z.input<typeof createPoolRequest>;
 export const updatePoolRequest = createPoolRequest.omit({ name: true }).partial();
 export type UpdatePoolRequest = z.input<typeof updatePoolRequest>;
 
+const milliseconds = z.number().nullable();
+const seconds = z.number().nullable();
+
+const poolMetrics = z
+  .object({
+    claims_served: z.int(),
+    claims_empty: z.int().meta({ description: "Claims that found nothing ready when they came" }),
+    claims_refused: z.int().meta({ description: "Claims that got no sprite" }),
+    claims_waiting: z.int(),
+    claim_ms: z.object({ p50: milliseconds, p99: milliseconds }).meta({ description: "Of the last 256 claims served by this daemon" }),
+    fills: z.int(),
+    fills_failed: z.int(),
+    fill_seconds: z.object({ p50: seconds, last: seconds }).meta({ description: "Of the last 64 spares that this daemon filled" }),
+    last_failure: z
+      .object({ code: z.string(), at: time })
+      .nullable()
+      .meta({ description: "Of this daemon: `setup_failed`, `timed_out`, or an error code" }),
+    spares_aged: z.int().meta({ description: "Ready spares discarded for their age" }),
+    spares_rolled: z.int().meta({ description: "Ready spares discarded for another version" }),
+  })
+  .meta({ description: "Counts are since the pool was made" });
+
 export const poolObject = z.object({
   name: z.string(),
   organization: z.string(),
@@ -49,6 +71,7 @@ export const poolObject = z.object({
   waiting: z.int().meta({ description: "Claims that wait for a spare" }),
   fill_seconds: z.number().nullable().meta({ description: "How long the last fillings took, mean" }),
   last_error: z.object({ message: z.string(), at: time, failures: z.int() }).nullable(),
+  metrics: poolMetrics,
   created_at: time,
   updated_at: time,
 });

@@ -87,13 +87,38 @@ function poolView(pool: PoolView) {
     claimed: pool.claimed,
     outdated: pool.outdated,
     waiting: pool.waiting,
-    fill_seconds: pool.fillMs === undefined ? null : Math.round(pool.fillMs) / 1000,
+    fill_seconds: msToSeconds(pool.fillMs),
     last_error: pool.lastError
       ? { message: pool.lastError.message, at: timeView(pool.lastError.atMs), failures: pool.lastError.failures }
       : null,
+    metrics: metricsView(pool),
     created_at: timeView(pool.createdAtMs),
     updated_at: timeView(pool.updatedAtMs),
   };
+}
+
+function metricsView({ claimed, waiting, counts, times, lastFailure }: PoolView) {
+  return {
+    claims_served: claimed,
+    claims_empty: counts.empty,
+    claims_refused: counts.refused,
+    claims_waiting: waiting,
+    claim_ms: { p50: tenths(times.claimP50Ms), p99: tenths(times.claimP99Ms) },
+    fills: counts.filled,
+    fills_failed: counts.failed,
+    fill_seconds: { p50: msToSeconds(times.fillP50Ms), last: msToSeconds(times.fillLastMs) },
+    last_failure: lastFailure ? { code: lastFailure.code, at: timeView(lastFailure.atMs) } : null,
+    spares_aged: counts.aged,
+    spares_rolled: counts.rolled,
+  };
+}
+
+function tenths(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms * 10) / 10;
+}
+
+function msToSeconds(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms) / 1000;
 }
 
 function secondsToMs(seconds: number | null | undefined): number | undefined {

@@ -178,6 +178,7 @@ export class SpriteDriver {
     core.apply({ type: "stop_begun", incarnation: machine.incarnation });
     await machine.stop({ graceMs: core.options.stopGraceMs });
     core.gone(machine, STOPPED);
+    core.options.observe?.({ kind: "slept", depth: "cold" });
   }
 
   async #deleteNow(): Promise<void> {

@@ -4,7 +4,7 @@
  * `paused`; a resume that was cut off is finished when its VM runs.
  */
 import { ignore } from "@sprited/base";
-import type { Machine, MachineRecord } from "../../machine/index.ts";
+import type { Machine, MachineRecord, MemoryRecord } from "../../machine/index.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { removeStrayMemory } from "./sleep.ts";
 import { withoutMachine } from "./steady.ts";
@@ -45,15 +45,15 @@ async function takeOver(core: SpriteCore, machine: Machine): Promise<boolean> {
     case "waking":
       // One that boots may never have got its key; no command was accepted yet, so it can go.
       if (state.memory === undefined) return false;
-      return await finishResume(core, machine);
+      return await finishResume(core, machine, state.memory);
     default:
       return false;
   }
 }
 
-async function finishResume(core: SpriteCore, machine: Machine): Promise<boolean> {
+async function finishResume(core: SpriteCore, machine: Machine, memory: MemoryRecord): Promise<boolean> {
   try {
-    await machine.resume(core.options.machineSpec(), {});
+    await machine.resume(core.options.machineSpec(), { memory });
   } catch (error) {
     lost(core, "the sprite's memory could not be resumed", error);
     return false;

@@ -22,8 +22,11 @@ export interface SleepOptions {
 export async function sleep(core: SpriteCore, options: SleepOptions): Promise<void> {
   await steady(core);
   if (!core.admits(options.depth === "paused" ? "pause" : "hibernate")) return;
+  const before = core.state.kind;
   if (core.state.kind === "running") await pause(core, options);
   if (options.depth === "hibernated" && core.state.kind === "paused" && options.wanted()) await hibernate(core, options);
+  const after = core.state.kind;
+  if (after !== before && (after === "paused" || after === "hibernated")) core.options.observe?.({ kind: "slept", depth: after });
 }
 
 async function pause(core: SpriteCore, options: SleepOptions): Promise<void> {

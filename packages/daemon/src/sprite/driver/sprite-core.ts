@@ -9,6 +9,7 @@ import type { Machine, MachineRecord, Machines, MachineSpec } from "../../machin
 import { type LifeEnd, SpriteLife } from "../life.ts";
 import { admit, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "../lifecycle.ts";
 import type { SpriteRecords } from "../records.ts";
+import type { MachineEvent } from "../machine-event.ts";
 
 export interface DriverOptions {
   spriteId: string;
@@ -27,6 +28,8 @@ export interface DriverOptions {
   freed(): void;
   /** Called when a machine of the sprite was handed out: it is active now. */
   touched?(): void;
+  /** Told of what became of the machine, when it is so. */
+  observe?(event: MachineEvent): void;
   /** Time an orderly stop may take before the VM is killed, ms. */
   stopGraceMs: number;
   logger: Logger;

@@ -98,5 +98,5 @@ export async function replace(
   await removeMemory(memoryDirectory);
   await mkdir(memoryDirectory, { mode: 0o711 });
   const { memory } = await swap({ diskPath, memoryDirectory });
-  if (memory) core.apply({ type: "memory_placed", life: placedLifeId(options.lifeId), memory });
+  if (memory) core.apply({ type: "memory_placed", life: placedLifeId(options.lifeId), memory: { ...memory, inherited: true } });
 }

@@ -9,6 +9,7 @@ import { assert } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
 import { incarnationOf } from "../lifecycle.ts";
+import type { WakeKind } from "../machine-event.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { steady } from "./steady.ts";
 
@@ -19,8 +20,19 @@ export async function wake(core: SpriteCore, signal: AbortSignal): Promise<Machi
   if (!core.admits("wake") && core.machine) return core.machine;
   signal.throwIfAborted();
   const startedMs = core.options.nowMs();
+  await steady(core);
   const before = core.state.kind;
-  const machine = (await comeBack(core, signal)) ?? (await boot(core, signal));
+  let kind: WakeKind = before === "paused" || before === "hibernated" ? before : "cold";
+  let machine: Machine;
+  try {
+    const back = await comeBack(core, signal);
+    if (!back) kind = "cold";
+    machine = back ?? (await boot(core, signal));
+  } catch (error) {
+    if (!signal.aborted) core.options.observe?.({ kind: "wake_failed", wake: kind });
+    throw error;
+  }
+  core.options.observe?.({ kind: "woken", wake: kind, durationMs: core.options.nowMs() - startedMs });
   core.options.touched?.();
   core.options.logger.info(
     {
@@ -133,6 +145,7 @@ async function start(core: SpriteCore, signal: AbortSignal, memory: MemoryRecord
 }
 
 export function lost(core: SpriteCore, reason: string, error: unknown): void {
+  core.options.observe?.({ kind: "memory_lost" });
   core.options.logger.warn(
     {
       event: "sprite.memory_lost",
