@@ -1,4 +1,5 @@
 export { assert, AssertionError, unreachable } from "./assert.ts";
+export { passedOn } from "./buffer-garbage.ts";
 export { after, type Clock, DeadlineError, every, sleep, systemClock, waitFor, withDeadline } from "./clock.ts";
 export { ignore } from "./ignore.ts";
 export { Listeners } from "./listeners.ts";

@@ -3,7 +3,7 @@
  * violation ends the whole link. Reading slowly holds the guest back, and so does the guest.
  */
 import { constants, type ClientHttp2Stream } from "node:http2";
-import { DeadlineError, ignore, withDeadline } from "@sprited/base";
+import { DeadlineError, ignore, passedOn, withDeadline } from "@sprited/base";
 import {
   decodeJson,
   encodeFrame,
@@ -84,6 +84,7 @@ export function beginFileCall(parts: FileCallParts): GuestFileCall {
   return {
     answers: read(parts, close),
     async send(bytes) {
+      passedOn(bytes.length);
       for (let at = 0; at < bytes.length; at += FILE_LIMITS.dataBytesMax) {
         await write(encodeFrame(FrameType.fileInput, bytes.subarray(at, at + FILE_LIMITS.dataBytesMax)));
       }
@@ -108,6 +109,7 @@ async function* read(parts: FileCallParts, close: () => void): AsyncGenerator<Fi
       // An agent older than file calls, or one that does not want any now.
       if (status !== 200) throw new GuestError("guest_refused", `the guest's agent refused a file call with ${status}`);
       if (step.done) break;
+      passedOn(step.value.length);
       for (const { type, payload } of decoder.push(step.value)) {
         if (type === FrameType.fileDone) return;
         if (type === FrameType.fileFailed) throw new GuestFileError(fileFailure.parse(decodeJson(payload)));

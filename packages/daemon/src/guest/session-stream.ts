@@ -4,6 +4,7 @@
  */
 import type { ClientHttp2Stream } from "node:http2";
 import { constants } from "node:http2";
+import { passedOn } from "@sprited/base";
 import {
   decodeJson,
   decodeOffset,
@@ -106,6 +107,7 @@ export class GuestSessionStream implements SessionStream {
     const decoder = new FrameDecoder();
     try {
       for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
+        passedOn(chunk.length);
         for (const frame of decoder.push(chunk)) {
           const event = this.#validate(frame);
           yield event;
@@ -129,12 +131,13 @@ export class GuestSessionStream implements SessionStream {
     }
     if (frame.type === FrameType.started) {
       if (this.#isStarted) throw new FrameError("started twice");
-      const { pid, input } = parse(sessionStarted, payload);
+      const { pid, input, received = input, input_ended: inputEnded = false } = parse(sessionStarted, payload);
+      if (received < input || received > input + GUEST_LIMITS.inputWindowBytes) throw new FrameError("input beyond the window");
       this.#isStarted = true;
       this.#inputTaken = input;
-      this.#inputSent = Math.max(this.#inputSent, input);
+      this.#inputSent = Math.max(this.#inputSent, received);
       this.#wake();
-      return { type: "started", pid, inputTaken: input };
+      return { type: "started", pid, inputTaken: input, inputReceived: received, inputEnded };
     }
     if (!this.#isStarted) throw new FrameError(`frame type ${frame.type} before started`);
     switch (frame.type) {
