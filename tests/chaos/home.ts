@@ -8,7 +8,17 @@ import os from "node:os";
 import path from "node:path";
 import { Scope, silentLogger } from "@sprited/base";
 import { composeFeatures, type Features, type FeatureSettings, type HostParts } from "@sprited/daemon";
-import { type DiskPool, type HomeLayout, homeLayout, type ImageRecord, type ImageStore, tempBeside } from "@sprited/disk";
+import {
+  asDiskError,
+  type DiskPool,
+  type HomeLayout,
+  homeLayout,
+  type ImageRecord,
+  type ImageStore,
+  syncDirectory,
+  syncFile,
+  tempBeside,
+} from "@sprited/disk";
 import {
   type GuestSurroundings,
   openSimulatedDriver,
@@ -19,7 +29,9 @@ import {
 } from "@sprited/vmm";
 import { ChaosSlots } from "../kit/chaos-slots.ts";
 import { LightGuest } from "../kit/light-guest.ts";
-import { effect, installMortality, Mortal, outside, thisProgram } from "../kit/mortal.ts";
+import { installMortality, Mortal, outside, thisProgram } from "../kit/mortal.ts";
+import type { Random } from "../kit/random.ts";
+import { UnsyncedFiles } from "../kit/unsynced-files.ts";
 
 /** What of a file is copied; the rest of it is empty. */
 const CONTENT_BYTES_MAX = 64 * 1024;
@@ -41,10 +53,12 @@ export class ChaosHome implements AsyncDisposable {
   readonly host = new SimulatedHost();
   readonly slots = new ChaosSlots();
   readonly layout: HomeLayout;
+  readonly #unsynced: UnsyncedFiles;
   readonly #scope: Scope;
 
-  private constructor(layout: HomeLayout, scope: Scope) {
+  private constructor(layout: HomeLayout, unsynced: UnsyncedFiles, scope: Scope) {
     this.layout = layout;
+    this.#unsynced = unsynced;
     this.#scope = scope;
   }
 
@@ -58,14 +72,36 @@ export class ChaosHome implements AsyncDisposable {
       await fs.mkdir(directory, { recursive: true });
     await fs.mkdir(imageDirectory(layout));
     await fs.writeFile(path.join(imageDirectory(layout), "image.raw"), "0");
-    const home = new ChaosHome(layout, scope.move());
+    const trash = `${root}.trash`;
+    const unsynced = new UnsyncedFiles(root, trash);
+    scope.defer("trash", () => fs.rm(trash, { recursive: true, force: true }));
+    const home = new ChaosHome(layout, unsynced, scope.move());
     home.#scope.defer("slots", () => home.slots.close());
     home.#scope.defer("VMs", () => home.host.close());
     return home;
   }
 
-  /** Starts a daemon on what lies there. Its start may be cut short by `fault`: then it is dead. */
-  async start(program = new Mortal()): Promise<Daemon | undefined> {
+  /** A program that is to be a daemon here. */
+  newProgram(): Mortal {
+    return new Mortal(this.#unsynced);
+  }
+
+  /**
+   * What a dead daemon leaves: with it died the host when the power was cut. Returns what was lost
+   * of what had not been flushed.
+   */
+  async afterDeath({ isPowerCut }: Mortal, random: Random): Promise<string[]> {
+    if (!isPowerCut) {
+      this.#unsynced.settle();
+      return [];
+    }
+    for (const machine of this.host.running()) await this.host.crash(machine.spec.incarnation);
+    this.slots.close();
+    return this.#unsynced.cut(random);
+  }
+
+  /** Starts a daemon on what lies there. Its start may be cut short by a fault: then it is dead. */
+  async start(program: Mortal): Promise<Daemon | undefined> {
     await this.#disownTempNames();
     const outcome = await program.ask(async () => {
       const features = await composeFeatures(this.#parts(), SETTINGS, { logger: silentLogger });
@@ -108,7 +144,7 @@ export class ChaosHome implements AsyncDisposable {
   }
 
   async #boot(surroundings: GuestSurroundings): Promise<RunningGuest> {
-    const guest = new LightGuest(surroundings);
+    const guest = new LightGuest(surroundings, (disk) => this.#unsynced.synced(disk));
     const route = ({ incarnation }: GuestSurroundings): void => {
       const machine = this.host.running().find(({ spec }) => spec.incarnation === incarnation);
       if (machine) this.slots.route(machine.spec, (socket) => guest.serve(socket));
@@ -148,33 +184,22 @@ function closingPorts(vm: VmProcess): VmProcess {
   return vm;
 }
 
-/** Clones what guests can have written; RAM is empty beyond it. Atomic, as a real pool is. */
+/** Clones what guests can have written; RAM is empty beyond it. Atomic and durable as a real pool is. */
 function contentPool(root: string): DiskPool {
   return {
     root,
     cloneKind: "reflink",
     reason: "test disks are a few bytes",
-    clone: async (source, target) => {
+    clone: async (source, target, { durable = true } = {}) => {
       const temp = tempBeside(target);
-      const copy = async (share: number): Promise<void> =>
-        await outside(async () => {
-          await using from = await fs.open(source, "r");
-          await using to = await fs.open(temp, "w", 0o600);
-          const { size } = await from.stat();
-          const { buffer, bytesRead } = await from.read(Buffer.alloc(CONTENT_BYTES_MAX), 0, CONTENT_BYTES_MAX, 0);
-          await to.write(buffer, 0, Math.floor(bytesRead * share));
-          await to.truncate(size);
-        });
       try {
-        await effect(
-          `clone ${target}`,
-          () => copy(1),
-          () => copy(0.5),
-        );
+        await copyContent(source, temp);
+        if (durable) await syncFile(temp);
         await fs.rename(temp, target);
+        if (durable) await syncDirectory(path.dirname(target));
       } catch (error) {
         await fs.rm(temp, { force: true });
-        throw error;
+        throw asDiskError(error, `cloning ${path.basename(source)}`);
       }
     },
     freeBytes: async () => 10 ** 12,
@@ -182,6 +207,15 @@ function contentPool(root: string): DiskPool {
     reserve: async () => {},
     giveBack: async () => {},
   };
+}
+
+async function copyContent(source: string, target: string): Promise<void> {
+  await using from = await fs.open(source, "r");
+  const { size } = await from.stat();
+  const { buffer, bytesRead } = await from.read(Buffer.alloc(CONTENT_BYTES_MAX), 0, CONTENT_BYTES_MAX, 0);
+  await using to = await fs.open(target, "wx", 0o600);
+  await to.write(buffer, 0, bytesRead);
+  await to.truncate(size);
 }
 
 const IMAGE_DIGEST = "0".repeat(64);

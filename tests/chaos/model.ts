@@ -15,6 +15,8 @@ export interface OwedSprite {
   seen: Set<number>;
   /** Nothing happened that may cost the memory since `seen` was learnt. */
   isMemorySure: boolean;
+  /** It was put to sleep, and nothing was asked of it since: its memory is in files. */
+  isAsleep: boolean;
   /** Acknowledged checkpoints and what each may hold. */
   checkpoints: Map<string, Set<number>>;
   /** Checkpoints that may go by themselves, or whose deletion is open. */
@@ -52,6 +54,15 @@ export class Model {
     for (const sprite of this.sprites.values()) sprite.isMemorySure = false;
   }
 
+  /** The host lost its power: all memory but that in files is gone, and output that was not flushed. */
+  lostPower(): void {
+    this.crashes += 1;
+    for (const sprite of this.sprites.values()) {
+      if (!sprite.isAsleep) sprite.isMemorySure = false;
+      sprite.got.clear();
+    }
+  }
+
   /** A sprite that was asked for. */
   asked(name: string, content: Iterable<number> = [0]): OwedSprite {
     const sprite: OwedSprite = {
@@ -61,6 +72,7 @@ export class Model {
       disk: new Set(content),
       seen: new Set(content),
       isMemorySure: false,
+      isAsleep: false,
       checkpoints: new Map(),
       mayBeGone: new Set(),
       unnamed: new Set(),

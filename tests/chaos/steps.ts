@@ -2,6 +2,8 @@
  * What users do, one step at a time, each with what it teaches the model: an answer is owed from
  * then on, a refusal changes nothing that was owed, a death leaves both outcomes open.
  */
+import { toApiError } from "@sprited/daemon";
+import type { ApiError } from "@sprited/protocol/errors";
 import type { Outcome } from "../kit/mortal.ts";
 import type { Daemon } from "./home.ts";
 import { addAll, type Model, type OwedSprite, visible } from "./model.ts";
@@ -22,12 +24,26 @@ type Step = (context: StepContext) => Promise<void>;
 /** How long an outcome that depends on work in the background is waited for, ms. */
 const PATIENCE_MS = 400;
 const SPRITES_MAX = 5;
+/** What SQLite says of a full disk. */
+const SQLITE_FULL = 13;
 
 async function ask<T>(context: StepContext, what: string, work: (daemon: Daemon) => Promise<T> | T): Promise<Outcome<T>> {
   const ended = context.note(`${what} → `);
   const outcome = await context.daemon.program.ask(() => work(context.daemon));
-  ended(`${outcome.kind}${outcome.kind === "failed" ? `: ${String((outcome.error as Error).message)}` : ""}`);
+  const refusal = outcome.kind === "failed" ? toApiError(outcome.error) : undefined;
+  ended(`${outcome.kind}${refusal ? ` (${refusal.code}): ${String((outcome as { error: Error }).error.message)}` : ""}`);
+  // A client that has no more patience is not told anything.
+  if (refusal && (refusal.cause as Error | undefined)?.name !== "TimeoutError") requireTyped(refusal);
   return outcome;
+}
+
+/** What went wrong is told by a code of its own: a full disk as such, and nothing as a fault nobody knows. */
+function requireTyped(refusal: ApiError): void {
+  const causes: (Error & { code?: unknown; errcode?: unknown })[] = [];
+  for (let cause: unknown = refusal.cause; cause instanceof Error; cause = cause.cause) causes.push(cause);
+  const isFull = causes.some(({ code, errcode }) => code === "ENOSPC" || errcode === SQLITE_FULL);
+  if (refusal.code === "internal" || (isFull && refusal.code !== "disk_full"))
+    throw new Error(`a refusal says ${refusal.code}, which is not what happened`, { cause: refusal });
 }
 
 /** Runs a light guest's command; resolves with its whole output. `got` hears of output as it comes. */
@@ -85,6 +101,7 @@ export function nextStep(model: Model, random: Random): Step {
   return async (context) => {
     if (step.needsSprite && (context.busy.has(sprite) || !context.model.sure().includes(sprite))) return;
     context.busy.add(sprite);
+    sprite.isAsleep = false;
     await step.run({ ...context, note: context.note, kind: name } as StepContext, sprite);
     context.busy.delete(sprite);
   };
@@ -130,6 +147,7 @@ async function write(context: StepContext, sprite: OwedSprite): Promise<void> {
 /** Reads the content; it must be one the model knows. */
 export async function look(context: StepContext, sprite: OwedSprite): Promise<void> {
   const { crashes } = context.model;
+  sprite.isAsleep = false;
   const outcome = await ask(context, `get in ${sprite.name}`, (daemon) => command(daemon, sprite.name, ["get"]));
   if (outcome.kind !== "ok" || outcome.value.code !== 0) return;
   const found = Number(outcome.value.output);
@@ -151,7 +169,10 @@ async function lines(context: StepContext, sprite: OwedSprite): Promise<void> {
 }
 
 async function sleep(context: StepContext, sprite: OwedSprite): Promise<void> {
-  await ask(context, `sleep ${sprite.name}`, ({ features, organizationId }) => features.sprites.sleep(organizationId, sprite.name));
+  const outcome = await ask(context, `sleep ${sprite.name}`, ({ features, organizationId }) =>
+    features.sprites.sleep(organizationId, sprite.name),
+  );
+  sprite.isAsleep = outcome.kind === "ok";
 }
 
 async function wake(context: StepContext, sprite: OwedSprite): Promise<void> {

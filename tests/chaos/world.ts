@@ -2,16 +2,18 @@
  * One seed's history: rounds of steps, each with a fault at some effect, a recovery that may be
  * cut short as well, and a check of everything that is owed.
  */
-import { type Fault, Mortal } from "../kit/mortal.ts";
+import type { Fault, Mortal } from "../kit/mortal.ts";
 import { ChaosHome, type Daemon } from "./home.ts";
 import { checkInvariants, checkJobsEnd } from "./invariants.ts";
 import { Model } from "./model.ts";
 import { Random } from "../kit/random.ts";
 import { nextStep, type StepContext } from "./steps.ts";
 
-/** Effects after which a fault strikes at the latest; a step has 5 to 60. */
-const EFFECTS_MAX = 70;
+/** Effects after which a fault strikes at the latest; a step has 5 to 80. */
+const EFFECTS_MAX = 90;
 const STEPS_MAX = 6;
+/** Share of the deaths that are the host's. */
+const POWER_CUTS = 0.4;
 /** Patience before somebody looks after sprites that nobody wakes, ms. */
 const VISIT_EVERY_MS = 500;
 
@@ -32,16 +34,16 @@ export async function liveWorld(rounds: number, history: History): Promise<void>
       history.lines[at] += end;
     };
   };
-  let daemon = await bornDaemon(home, random, note, { isFirst: true });
+  let daemon = await bornDaemon(home, { model, random, note }, { isFirst: true });
   const contextOf = (): StepContext => ({ daemon, model, random, note, busy: new Set() });
   try {
     for (let round = 1; round <= rounds; round += 1) {
       note(`round ${round}`);
       await liveRound(home, contextOf());
-      daemon.program.die();
-      await daemon.program.quiet();
+      daemon.program.die(random.chance(POWER_CUTS));
       note(`daemon died after ${daemon.program.trace.slice(-3).join(" | ")}`);
-      daemon = await bornDaemon(home, random, note, { isFirst: false });
+      await layOut(home, daemon.program, contextOf());
+      daemon = await bornDaemon(home, { model, random, note }, { isFirst: false });
       await checkInvariants(home, contextOf());
     }
     await checkJobsEnd(contextOf());
@@ -52,6 +54,15 @@ export async function liveWorld(rounds: number, history: History): Promise<void>
     daemon.program.die();
     await daemon.program.quiet();
   }
+}
+
+/** Once a daemon is dead, whatever it had under way is over, and what a power cut takes is gone. */
+async function layOut(home: ChaosHome, program: Mortal, { model, random, note }: Omit<StepContext, "daemon" | "busy">): Promise<void> {
+  await program.quiet();
+  const lost = await home.afterDeath(program, random);
+  if (!program.isPowerCut) return;
+  model.lostPower();
+  note(`the power was cut: lost ${lost.join(", ")}`);
 }
 
 async function liveRound(home: ChaosHome, context: StepContext): Promise<void> {
@@ -73,13 +84,16 @@ async function withVisitors({ daemon, model }: StepContext, work: Promise<unknow
   const over = work.then(() => true);
   const later = (): Promise<boolean> => new Promise((resolve) => setTimeout(() => resolve(false), VISIT_EVERY_MS));
   while (!(await Promise.race([over, later()])))
-    for (const { name } of model.sure()) await program.ask(() => features.sprites.wake(organizationId, name));
+    for (const sprite of model.sure()) {
+      sprite.isAsleep = false;
+      await program.ask(() => features.sprites.wake(organizationId, sprite.name));
+    }
 }
 
 function chooseFault({ host }: ChaosHome, { model, random }: StepContext): Fault {
   const at = random.between(1, EFFECTS_MAX);
   const dice = random.next();
-  if (dice < 0.65) return { kind: "die", at, how: random.pick(["before", "after", "torn"] as const) };
+  if (dice < 0.65) return death(random, at);
   if (dice < 0.88) {
     const code = random.pick(["ENOSPC", "EIO"] as const);
     return { kind: "fail", at, code, torn: random.chance(0.5), count: random.pick([1, 1, 2, 5]) };
@@ -96,16 +110,20 @@ function chooseFault({ host }: ChaosHome, { model, random }: StepContext): Fault
   };
 }
 
+function death(random: Random, at: number): Fault {
+  return { kind: "die", at, how: random.pick(["before", "after", "torn"] as const), isPowerCut: random.chance(POWER_CUTS) };
+}
+
 /** A daemon that has recovered; some die while they do. */
-async function bornDaemon(home: ChaosHome, random: Random, note: StepContext["note"], options: { isFirst: boolean }): Promise<Daemon> {
+async function bornDaemon(home: ChaosHome, context: Omit<StepContext, "daemon" | "busy">, options: { isFirst: boolean }): Promise<Daemon> {
+  const { random, note } = context;
   for (let attempt = 0; ; attempt += 1) {
-    const program = new Mortal();
-    if (!options.isFirst && attempt < 3 && random.chance(0.3))
-      program.inject({ kind: "die", at: random.between(1, 40), how: random.pick(["before", "after", "torn"] as const) });
+    const program = home.newProgram();
+    if (!options.isFirst && attempt < 3 && random.chance(0.3)) program.inject(death(random, random.between(1, 40)));
     const daemon = await home.start(program);
     program.inject(undefined);
     if (daemon && !program.isDead) return daemon;
-    await program.quiet();
     note(`died while starting, after ${program.trace.slice(-2).join(" | ")}`);
+    await layOut(home, program, context);
   }
 }

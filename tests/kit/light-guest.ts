@@ -63,7 +63,11 @@ export class LightGuest implements RunningGuest {
   #waiting: (() => void)[] = [];
   readonly #ticking: NodeJS.Timeout;
 
-  constructor(surroundings: GuestSurroundings) {
+  readonly #flushed: (file: string) => void;
+
+  /** `flushed` is told of every flush of its disk. */
+  constructor(surroundings: GuestSurroundings, flushed: (file: string) => void = () => {}) {
+    this.#flushed = flushed;
     const boot = surroundings.ports.get(BOOT_PORT);
     if (!boot) throw new Error("the VM lacks a port");
     this.#boot = boot;
@@ -268,6 +272,7 @@ export class LightGuest implements RunningGuest {
     const { cache, count } = this.#remembered();
     if (cache === undefined) return;
     fs.writeFileSync(this.#disk, String(cache));
+    this.#flushed(this.#disk);
     this.#remember({ cache: undefined, count });
   }
 }

@@ -56,6 +56,7 @@ export const ERRORS = {
   },
   image_damaged: { status: 500, retry: "never", hint: "Rebuild the image with `sprited image build`." },
   disk_full: { status: 507, retry: "after", hint: "Free space on the host, or destroy sprites that are not needed." },
+  disk_failed: { status: 500, retry: "never", hint: "The host's disk refused to read or write; look into its kernel's log." },
   disk_damaged: { status: 500, retry: "never", hint: "The sprite's disk is missing or damaged; look into the server's log." },
   sprite_not_found: { status: 404, retry: "never", hint: "Check the name and the organization of the token." },
   sprite_name_taken: { status: 409, retry: "never", hint: "Choose another name, or destroy the sprite that has it." },

@@ -144,13 +144,20 @@ async function swap(
     await parts.pool.clone(from.statePath, to.state);
   }
   await syncDirectory(path.dirname(place.diskPath));
-  await fs.rm(staged.directory, { recursive: true, force: true });
+  await removeStage(parts, restore.spriteId);
   return restore.withMemory ? meta.memory?.record : undefined;
+}
+
+/** Removes what was staged, durably: once the row is gone too nobody looks for it any more. */
+async function removeStage(parts: RestoreParts, spriteId: string): Promise<void> {
+  const directory = parts.spriteDirectory(spriteId);
+  await fs.rm(path.join(directory, STAGE), { recursive: true, force: true });
+  await syncDirectory(directory);
 }
 
 /** Nothing of the sprite was changed: only what was prepared goes. */
 async function rollBack(parts: RestoreParts, restore: RestoreRow): Promise<void> {
-  await fs.rm(path.join(parts.spriteDirectory(restore.spriteId), STAGE), { recursive: true, force: true });
+  await removeStage(parts, restore.spriteId);
   await parts.files.remove(restore.spriteId, restore.previousId);
   parts.records.cancelRestore(restore.spriteId);
   parts.records.remove(restore.spriteId, restore.previousId);
@@ -165,7 +172,7 @@ async function putBack(parts: RestoreParts, restore: RestoreRow): Promise<void> 
   try {
     await parts.states.replace(restore.spriteId, { lifeId: newLifeId() }, async (place) => {
       await parts.pool.clone(previous.diskPath, place.diskPath);
-      await fs.rm(path.join(parts.spriteDirectory(restore.spriteId), STAGE), { recursive: true, force: true });
+      await removeStage(parts, restore.spriteId);
       return { memory: undefined };
     });
     parts.records.cancelRestore(restore.spriteId);

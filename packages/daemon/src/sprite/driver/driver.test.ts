@@ -107,6 +107,15 @@ describe("sprite driver", () => {
     expect((await woken).incarnation).toBe("i2");
   });
 
+  test("[LIFE-9, LIFE-28] a delete frees a sprite whose machine's end could not be stored", async () => {
+    const { driver, store } = setup({ kind: "cold" });
+    await driver.wake();
+    store.fails = { after: 1, count: 1 };
+    await expect(driver.stop()).rejects.toThrow("injected");
+    await driver.delete();
+    expect([store.isDeleted, store.machine]).toEqual([true, undefined]);
+  });
+
   test("[LIFE-9] delete cuts a wake short and frees everything", async () => {
     const { driver, host, log, store } = setup({ kind: "cold" });
     let open = (): void => {};

@@ -10,7 +10,7 @@ import { ApiError } from "@sprited/protocol/errors";
 import type { VmExit } from "@sprited/vmm";
 import type { Machine, MachineRecord } from "../../machine/index.ts";
 import { type GuestLife, type LifeEnd, untilAborted } from "../life.ts";
-import type { SpriteState } from "../lifecycle.ts";
+import { incarnationOf, type SpriteState } from "../lifecycle.ts";
 import { type DriverOptions, SpriteCore } from "./sprite-core.ts";
 import { recover } from "./recover.ts";
 import { sleep, type SleepOptions } from "./sleep.ts";
@@ -191,6 +191,9 @@ export class SpriteDriver {
       await machine.kill();
       core.gone(machine, DELETED);
     }
+    // One whose end could not be stored is on record still, and only the state names it.
+    const left = incarnationOf(core.state);
+    if (left !== undefined) core.apply({ type: "vm_gone", incarnation: left }, { machineEnded: left });
     await this.#free();
   }
 

@@ -248,6 +248,7 @@ export class StagedStore {
         this.written.push({ state: after, begun: change?.machineBegun?.incarnation, ended: change?.machineEnded });
       },
       deleteSprite: () => {
+        if (this.machine) throw new Error("its machine is on record");
         this.isDeleted = true;
       },
     };
