@@ -1,5 +1,9 @@
 /** The `sprite` command over a network that cuts its connections, against the whole daemon with simulated machines. */
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
 import { waitFor } from "@sprited/base";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { CuttingProxy, seededNumbers } from "../kit/cutting-proxy.ts";
@@ -63,6 +67,38 @@ describe("exec over a network that cuts", () => {
     const result = await execCut(seededNumbers(11, 20_000, 900_000), ["sh", "-c", "sha256sum; exit 3"], input);
     expect([result.code, result.out]).toEqual([3, `${sha256(input)}  -\n`]);
     expect(proxy.cuts).toBeGreaterThan(3);
+  }, 60_000);
+
+  test("[CLI-40] a start whose answer is cut off again and again runs the command once, with all of its input and output", async () => {
+    proxy.answersToCut = 3;
+    const script = "echo ran >> ran-once; wc -c; seq 1 20000; exit 5";
+    const result = await home.run(["exec", "-s", "box", "--no-port-forward", "--", "sh", "-c", script], { input: "typed at once" });
+    const numbers = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join("");
+    expect([result.code, result.out]).toEqual([5, `13\n${numbers}`]);
+    expect(await readFile(path.join(daemon.layout.root, "user", "ran-once"), "utf8")).toBe("ran\n");
+    expect([proxy.answersToCut, proxy.cuts]).toEqual([0, 3]);
+  }, 60_000);
+
+  test("[CLI-26] from a server that knows no keys a start whose answer is cut off is not asked for again", async () => {
+    const asked: string[] = [];
+    const server = createServer((_, answer) => void answer.writeHead(404, { "content-type": "text/plain" }).end("no such session"));
+    server.on("upgrade", (request, socket) => {
+      asked.push(new URL(request.url ?? "", "http://h").pathname);
+      if (asked.length === 1) socket.destroy();
+      else socket.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const { port } = server.address() as AddressInfo;
+      const env = { SPRITES_API_URL: `http://127.0.0.1:${port}` };
+      const result = await home.run(["exec", "-s", "box", "--no-port-forward", "--", "true"], { env });
+      expect(result.code).toBe(1);
+      expect(result.err).toContain("The command may have been started; it is not run again by itself.");
+      expect(asked).toEqual(["/v1/sprites/box/exec", "/v1/sprites/box/exec/start"]);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
   }, 60_000);
 
   test("[CLI-41] a command lives through a loss that is longer than the server's own patience", async () => {
@@ -140,14 +176,23 @@ describe("exec over a network that cuts", () => {
     expect(err).toMatch(/\nerror: No connection for 1 s.*\nThe command may run on; `sprite attach -s box \d+` goes back to it\.\n$/);
   }, 60_000);
 
-  test("[CLI-26] a command that may have been started is not started again", async () => {
-    const marker = `${home.dir}/ran`;
-    // Cut within the answer to the handshake, when the command runs already.
-    const result = await execCut(() => 700, ["sh", "-c", `echo x >> ${marker}`]);
-    expect(result.code).toBe(1);
-    expect(proxy.connections).toBe(1);
-    expect(result.err).toMatch(/The command may have been started; it is not run again by itself\.\n$/);
-  }, 60_000);
+  test.each([
+    ["0", 1],
+    ["2s", 2],
+  ])(
+    "[CLI-26] with --reconnect-for %s a start that is never answered runs once at most, and says so",
+    async (patience, connections) => {
+      proxy.answersToCut = Infinity;
+      const marker = `ran-${patience}`;
+      const args = ["exec", "-s", "box", "--no-port-forward", "--reconnect-for", patience, "--", "sh", "-c", `echo x >> ${marker}`];
+      const result = await home.run(args);
+      expect(result.code).toBe(1);
+      expect(proxy.connections).toBeGreaterThanOrEqual(connections);
+      expect(result.err).toMatch(/The command may have been started; it is not run again by itself\.\n$/);
+      expect(await readFile(path.join(daemon.layout.root, "user", marker), "utf8")).toBe("x\n");
+    },
+    60_000,
+  );
 
   test("[CLI-41] a second Ctrl-C ends the command too", async () => {
     const marker = `${home.dir}/ended`;

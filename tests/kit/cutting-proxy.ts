@@ -16,6 +16,8 @@ export class CuttingProxy implements AsyncDisposable {
   readonly #bytes: () => number;
   /** True: new connections are closed at once. */
   isDown = false;
+  /** So many of the next connections are cut when their first answer comes: the request has arrived, the answer has not. */
+  answersToCut = 0;
   /** Connections that were cut. */
   cuts = 0;
   /** Connections that were asked for. */
@@ -59,6 +61,10 @@ export class CuttingProxy implements AsyncDisposable {
       this.#sockets.add(from);
       from.setNoDelay(true);
       from.on("data", (data: Buffer) => {
+        if (from === server && this.answersToCut > 0) {
+          this.answersToCut -= 1;
+          left = 0;
+        }
         const part = data.subarray(0, left);
         left -= part.length;
         if (part.length > 0 && !to.write(part) && left > 0) {

@@ -137,7 +137,7 @@ class SessionStreamServer implements SessionReader {
       return;
     }
     this.#session = session;
-    this.#stream.write(encodeJsonFrame(FrameType.started, { pid: session.pid, input: session.input.taken }));
+    this.#stream.write(encodeJsonFrame(FrameType.started, startedOf(session)));
     const early = this.#early;
     this.#early = [];
     try {
@@ -178,6 +178,15 @@ class SessionStreamServer implements SessionReader {
         throw new FrameError(`frame type ${frame.type} is not for the agent now`);
     }
   }
+}
+
+function startedOf({ pid, input }: Session): object {
+  return {
+    pid,
+    input: input.taken,
+    ...(input.received > input.taken ? { received: input.received } : {}),
+    ...(input.isComplete ? { input_ended: true } : {}),
+  };
 }
 
 function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T } | { success: false } }, frame: Frame): T {

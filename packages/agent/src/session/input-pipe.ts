@@ -40,6 +40,16 @@ export class InputPipe {
     return this.#taken;
   }
 
+  /** Every byte before this offset is here and will not be taken a second time. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** Whether all of the input has come. */
+  get isComplete(): boolean {
+    return this.#end !== undefined && this.#received === this.#end;
+  }
+
   /** Takes input of the host; bytes that were taken before are dropped. Throws `InputError`. */
   write(offset: number, data: Uint8Array): void {
     if (offset > this.#received) throw new InputError(`input at ${offset}, expected ${this.#received}`);

@@ -37,9 +37,11 @@ export async function connectExec(
 ): Promise<LastingConnection> {
   const { apiUrl, token } = target.server;
   const deadlineMs = performance.now() + RETRY_FOR_MS;
+  // One key for all attempts: whatever becomes of an answer, the command is not started twice.
+  const asked = what.kind === "command" && options.reconnectForMs ? { ...what, startKey: crypto.randomUUID() } : what;
   for (let pauseMs = RETRY_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_PAUSE_MS_MAX)) {
     try {
-      return await openLastingExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, what, handlers, {
+      return await openLastingExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, asked, handlers, {
         reconnectForMs: 0,
         ...options,
       });

@@ -1,5 +1,5 @@
 /** The lines on standard error about a connection: lost, back, left, given up, output missing. Pure. */
-import { ConnectionError } from "@sprited/protocol/client/errors";
+import { ConnectionError, type ConnectionErrorCode } from "@sprited/protocol/client/errors";
 import { CliError } from "../output/cli-error.ts";
 import { describeError } from "../output/report.ts";
 
@@ -46,9 +46,11 @@ export function withWayBack(error: unknown, sprite: string, sessionId: string): 
   });
 }
 
+const MAY_HAVE_STARTED: ReadonlySet<ConnectionErrorCode> = new Set(["closed", "timeout", "gave_up"]);
+
 /** The error of a connection that ended before the session was known: the command may have been started. */
 export function neverTwice(error: unknown): unknown {
-  if (!(error instanceof ConnectionError) || (error.code !== "closed" && error.code !== "timeout")) return error;
+  if (!(error instanceof ConnectionError) || !MAY_HAVE_STARTED.has(error.code)) return error;
   const { message, code } = describeError(error);
   return new CliError(message, { hint: "The command may have been started; it is not run again by itself.", code, cause: error });
 }

@@ -116,7 +116,10 @@ async function open(target: Target, what: ExecWhat, around: Surroundings): Promi
       spinner.stop(); // output may come before the connection is handed over
       if (!screen.write(data)) sink.hold(process.stdout);
     },
-    lost: () => notice.lost(),
+    lost: () => {
+      spinner.stop();
+      notice.lost();
+    },
     back: (how) => {
       if (!notice.back(how) && live && screen.size) askToDrawAnew(live, screen.size);
     },

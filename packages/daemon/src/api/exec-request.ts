@@ -18,12 +18,14 @@ export interface ExecQuery {
   rows?: number | undefined;
   cols?: number | undefined;
   max_run_after_disconnect?: number | undefined;
+  start_key?: string | undefined;
 }
 
 /** A command with how long it runs on without a client. */
 export interface CommandRequest {
   work: ExecCommand;
   runAfterDisconnectMs: number | undefined;
+  startKey: string | undefined;
 }
 
 /** Throws `exec_no_command`, `exec_invalid`. */
@@ -41,6 +43,7 @@ export function execRequest(query: ExecQuery): CommandRequest {
   return {
     work: { kind: "command", argv, env, dir, tty, stdin: query.stdin ?? tty !== undefined },
     runAfterDisconnectMs: runOn(query, tty !== undefined),
+    startKey: query.start_key,
   };
 }
 

@@ -104,7 +104,7 @@ class StagedGuest {
     const exit = Promise.withResolvers<void>();
     this.exits.set(id, exit.resolve);
     const events = async function* (): AsyncGenerator<SessionEvent> {
-      yield { type: "started", pid: 7, inputTaken: 0 };
+      yield { type: "started", pid: 7, inputTaken: 0, inputReceived: 0, inputEnded: false };
       const kept = Buffer.from("kept 12").subarray(from.stdout - 5);
       yield { type: "output", stream: "stdout", offset: from.stdout, data: kept };
       await Promise.race([cut, exit.promise]);

@@ -5,7 +5,7 @@
  */
 import { sleep } from "@sprited/base";
 import type { SessionStart } from "@sprited/protocol/guest";
-import { GuestError, type GuestLink, type SessionStream } from "../guest/index.ts";
+import { GuestError, type GuestFault, type GuestLink, type SessionStream } from "../guest/index.ts";
 import type { GuestLife } from "../sprite/index.ts";
 
 /** An accepted command's first answer, ms; the sprite is awake by then. */
@@ -24,6 +24,14 @@ export interface BeginOptions {
   signal: AbortSignal | undefined;
   /** Whether the life is over: then nothing is tried again. */
   isGone(): Promise<boolean>;
+}
+
+/** Answers of the agent by which it says that it started nothing. */
+const REFUSED = new Set<GuestFault>(["guest_refused", "guest_inner_failed", "guest_busy", "guest_refused_start"]);
+
+/** True when the guest said that the command was not started. */
+export function guestRefused(error: unknown): boolean {
+  return error instanceof GuestError && REFUSED.has(error.code);
 }
 
 /** The session's stream. Throws what the last attempt threw; whether the command began is not known then. */

@@ -3,6 +3,7 @@ import type { Logger } from "@sprited/base";
 import type { TerminalSize } from "@sprited/protocol/guest";
 import type { SessionEndRecord, SessionRecord } from "../store/index.ts";
 import type { AttachFrom, Attachment, ExecSession, KeptLog, LogPiece, LogQuery, SessionEnd } from "./exec.ts";
+import { type InputOf, type InputRecord, NAMELESS, settle } from "./input-ledger.ts";
 import { queryLog, StoredLog } from "./log/index.ts";
 
 import { ScreenKeeper } from "./screen-keeper.ts";
@@ -15,11 +16,14 @@ export class EndedSession implements ExecSession {
   readonly #record: SessionRecord;
   readonly #end: SessionEndRecord;
   readonly #log: StoredLog;
+  readonly #input: () => InputRecord;
 
-  constructor(record: SessionRecord, end: SessionEndRecord, options: { directory: string; logger: Logger }) {
+  constructor(record: SessionRecord, end: SessionEndRecord, options: { directory: string; input: () => InputRecord; logger: Logger }) {
     this.#record = record;
     this.#end = end;
-    this.#log = new StoredLog({ ...options, startOffsets: end.startOffsets, offsets: end.offsets });
+    this.#input = options.input;
+    const { directory, logger } = options;
+    this.#log = new StoredLog({ directory, logger, startOffsets: end.startOffsets, offsets: end.offsets });
     const { outcome } = end;
     this.end = outcome.kind === "exit" ? { kind: "exit", exit: { code: outcome.code, signal: outcome.signal } } : outcome;
     this.ended = Promise.resolve(this.end);
@@ -64,18 +68,16 @@ export class EndedSession implements ExecSession {
   get kept(): KeptLog {
     return { start: this.#log.start, end: this.#log.end, startOffsets: this.#log.startOffsets };
   }
-  get inputTaken(): number {
-    return this.#end.inputTaken;
-  }
-  get inputAccepted(): number {
-    return this.#end.inputTaken;
+  inputOf(client: string | undefined): InputOf {
+    const { inputTaken } = this.#end;
+    return settle(this.#input(), inputTaken, inputTaken).counts.get(client ?? NAMELESS) ?? { accepted: 0, taken: 0 };
   }
 
   onInputTaken(): () => void {
     return () => {};
   }
 
-  attach(options: { from?: AttachFrom } = {}): Attachment {
+  attach(options: { from?: AttachFrom | undefined } = {}): Attachment {
     const reader = this.#log.read({ from: options.from ?? "start", holdsBack: false });
     return {
       position: reader.position,

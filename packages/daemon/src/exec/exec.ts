@@ -25,6 +25,11 @@ export interface ExecRequest {
   runAfterDisconnectMs: number | undefined;
   /** Id chosen before (jobs persist theirs first); made here when left out. Decimal digits. */
   id?: string | undefined;
+  /**
+   * Key of the client's choice: with a key of this sprite that was used before, the session that it started is the answer (EXEC-26). The start
+   * then goes on when whoever asked leaves.
+   */
+  startKey?: string | undefined;
   /** Jobs are not listed among sessions and are kept until `forget`. Default `session`. */
   owner?: SessionOwner;
 }
@@ -53,19 +58,21 @@ export interface ExecSession {
   readonly outputOffsets: { stdout: number; stderr: number };
   /** What of the output can still be read. */
   readonly kept: KeptLog;
-  /** Bytes of input the command has taken: they are never needed again. */
-  readonly inputTaken: number;
-  /** Bytes of input held here or taken: where a client goes on after a lost connection. */
-  readonly inputAccepted: number;
-  /** Resolves when the two above are known: at once, but after a restart of the daemon with the guest's first word. */
+  /**
+   * Bytes of this client's input (undefined: of all clients without a name): `taken` by the command, never needed again; `accepted` here or
+   * beyond, where the client goes on after a lost connection.
+   */
+  inputOf(client: string | undefined): { accepted: number; taken: number };
+  /** Resolves when the above is known: at once, but after a restart of the daemon with the guest's first word. */
   readonly inputKnown: Promise<void>;
-  onInputTaken(listener: (taken: number) => void): () => void;
+  /** The listener is called whenever the command took input. */
+  onInputTaken(listener: () => void): () => void;
   /** The session's end; undefined while it runs. */
   readonly end: SessionEnd | undefined;
   /** Resolves at the end; for a job once its log is flushed to the disk. */
   readonly ended: Promise<SessionEnd>;
-  /** A client's hold on the session, from the oldest byte kept or from `from`. */
-  attach(options?: { from?: AttachFrom }): Attachment;
+  /** A client's hold on the session, from the oldest byte kept or from `from`. `client`: the name under which its input is counted. */
+  attach(options?: { from?: AttachFrom | undefined; client?: string | undefined }): Attachment;
   /**
    * Output from an offset: of one stream, or of both (`all`: offset is a log position). Ends at
    * the log's present end, with `follow` at the session's end. Holds nothing back.
@@ -117,7 +124,7 @@ export interface Attachment {
   /** In order, every byte once; ends when the session ended and all was read. A reader further behind than the log reaches holds the command back. */
   readonly output: AsyncIterable<LogPiece>;
   readonly ended: Promise<SessionEnd>;
-  /** Resolves when more may be sent. Without effect after the input was closed. */
+  /** Resolves when more may be sent. Without effect after the input was closed. Rejects when the bytes could not be taken: they are to be sent again. */
   write(data: Uint8Array): Promise<void>;
   endInput(): void;
   /** This client's window. The terminal has the size of the client that was active last (EXEC-18). */
@@ -132,7 +139,7 @@ export interface Attachment {
 }
 
 export interface Exec {
-  /** Wakes the sprite, starts the work. Throws `ApiError`. */
+  /** Wakes the sprite, starts the work, or finds what the start key has started. Throws `ApiError`. */
   start(organizationId: string, spriteName: string, request: ExecRequest, options?: { signal?: AbortSignal }): Promise<ExecSession>;
   /** A running session, or an ended one still kept (any owner). */
   find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined;

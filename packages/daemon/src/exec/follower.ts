@@ -25,6 +25,11 @@ const OWED_SIGNALS_MAX = 16;
 
 const BROKEN_PROTOCOL: SessionEnd = { kind: "lost", code: "guest_protocol", reason: "the guest's agent broke the protocol" };
 const UNKNOWN_TO_GUEST: SessionEnd = { kind: "lost", code: "session_not_found", reason: "the guest no longer knows the command" };
+/** The guest has no such session, though its memory goes on. */
+export function isUnknownToGuest(end: SessionEnd): boolean {
+  return end === UNKNOWN_TO_GUEST;
+}
+
 const NO_ANSWER: SessionEnd = { kind: "lost", code: "guest_unresponsive", reason: "the guest's agent did not come back" };
 
 export interface FollowerOptions {
@@ -108,8 +113,8 @@ export class Follower {
           if (log.isFull) await Promise.race([log.room(), gone]);
         } else if (event.type === "input_taken") input.taken(event.offset);
         else if (event.type === "started") {
-          input.begin(event.inputTaken);
-          void this.#feed(stream, event.inputTaken).catch(ignore("sent again over the next link"));
+          input.begin({ taken: event.inputTaken, received: event.inputReceived, ended: event.inputEnded });
+          void this.#feed(stream, event.inputReceived).catch(ignore("sent again over the next link"));
         } else if (event.type === "exit") return { kind: "exit", exit: event.exit };
         else return { kind: "lost", code: event.code, reason: event.message };
       }

@@ -1,3 +1,4 @@
+export { guestRefused } from "./begin.ts";
 export type {
   AttachFrom,
   Attachment,

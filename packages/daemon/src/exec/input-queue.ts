@@ -2,9 +2,11 @@
  * Input on its way to a command: kept until the agent says it was taken, so that a new link can
  * send it again from there (EXEC-4). Bounded; writers wait when it is full.
  *
- * Invariants: offsets of chunks follow each other without gaps; after a restart of the daemon the
- * first offset is not known before the guest's first word, and input waits for it.
+ * Invariants: offsets of chunks follow each other without gaps; whose the bytes of a chunk are is
+ * noted before the chunk can be sent; after a restart of the daemon the first offset is not known
+ * before the guest's first word, and nothing is queued until then.
  */
+import type { InputLedger, InputOf } from "./input-ledger.ts";
 
 /** Input that is kept for a command that does not take it, bytes. */
 export const INPUT_HELD_BYTES_MAX = 1024 * 1024;
@@ -25,20 +27,22 @@ export class InputQueue {
   #abandoned = false;
   #known: boolean;
   #waiters: (() => void)[] = [];
-  readonly #listeners = new Set<(taken: number) => void>();
+  readonly #ledger: InputLedger;
+  readonly #listeners = new Set<() => void>();
   readonly #whenKnown = Promise.withResolvers<void>();
 
-  constructor(options: { known: boolean } = { known: true }) {
+  constructor(options: { ledger: InputLedger; known: boolean }) {
+    this.#ledger = options.ledger;
     this.#known = options.known;
     if (options.known) this.#whenKnown.resolve();
   }
 
-  /** Total length so far. */
+  /** Total length so far, of all clients. */
   get length(): number {
     return this.#end;
   }
 
-  /** Bytes the command took. */
+  /** Bytes the command took, of all clients. */
   get takenBytes(): number {
     return this.#taken;
   }
@@ -47,20 +51,34 @@ export class InputQueue {
     return this.#ended;
   }
 
-  /** Resolves when offsets are known. */
+  get isKnown(): boolean {
+    return this.#known;
+  }
+
+  /** Resolves when offsets are known, or never will be. */
   get known(): Promise<void> {
     return this.#whenKnown.promise;
   }
 
-  onTaken(listener: (taken: number) => void): () => void {
+  /** The listener is called whenever the command took something. */
+  onTaken(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Queues bytes; false when the input is closed: late bytes are dropped. */
-  push(data: Uint8Array): boolean {
+  /** How much of a client's input is here or beyond, and how much the command took. */
+  of(client: string): InputOf {
+    return this.#ledger.of(client);
+  }
+
+  /**
+   * Queues bytes of a client, once offsets are known; false when the input is closed: late bytes
+   * are dropped. Throws what the ledger's store throws, and then has not queued them.
+   */
+  push(data: Uint8Array, client: string): boolean {
     if (this.#ended) return false;
     if (data.length === 0) return true;
+    this.#ledger.accept(client, data.length);
     this.#chunks.push({ offset: this.#end, data });
     this.#end += data.length;
     this.#heldBytes += data.length + CHUNK_COST_BYTES;
@@ -76,16 +94,17 @@ export class InputQueue {
     return true;
   }
 
-  /** The guest's first word on a new link: everything before `offset` was taken. */
-  begin(offset: number): void {
+  /** The guest's first word on a new link: what the command took, what the guest has, and whether that is all. */
+  begin(guest: { taken: number; received: number; ended: boolean }): void {
     if (!this.#known) {
+      this.#ledger.resume(guest.taken, guest.received);
       this.#known = true;
-      for (const chunk of this.#chunks) chunk.offset += offset;
-      this.#taken = offset;
-      this.#end += offset;
+      this.#taken = guest.taken;
+      this.#end = guest.received;
+      this.#ended ||= guest.ended;
       this.#whenKnown.resolve();
     }
-    this.taken(offset);
+    this.taken(guest.taken);
   }
 
   /** The command took everything before `offset`. Offsets beyond what was sent are ignored: they come from the guest. */
@@ -99,8 +118,9 @@ export class InputQueue {
       gone += 1;
     }
     this.#chunks.splice(0, gone);
+    this.#ledger.took(offset);
     this.#wake();
-    for (const listener of this.#listeners) listener(offset);
+    for (const listener of this.#listeners) listener();
   }
 
   /** What is to be sent from `offset` on; undefined when that is all there is. */

@@ -46,3 +46,7 @@ function boundedWords(argv: readonly string[]): string[] {
     return kept.length > 0 || word.length === 0 ? [kept] : [];
   });
 }
+
+export function recordOf(facts: KeptFacts, lifeId: string): SessionRecord {
+  return { ...facts, argv: [...facts.argv], lifeId, end: undefined };
+}

@@ -111,6 +111,7 @@ function follow(options: { machine: Machine; stream: StagedStream; runAfterDisco
     life: lifeOfMachine(options.machine),
     log: new MemoryLog(),
     inputKnown: true,
+    inputStore: undefined,
     activities: new Activities({ nowMs: Date.now }),
     wake: () => {},
     onResize: () => {},
@@ -142,8 +143,12 @@ describe("exec session", () => {
     ]);
     const { client } = follow({ machine, stream: first });
     const text = textOf(client);
-    first.give({ type: "started", pid: 1, inputTaken: 0 }, output(0, "abc"), new GuestError("guest_link_lost", "cut"));
-    second.give({ type: "started", pid: 1, inputTaken: 0 }, output(1, "bcdef"), exit(0));
+    first.give(
+      { type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false },
+      output(0, "abc"),
+      new GuestError("guest_link_lost", "cut"),
+    );
+    second.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false }, output(1, "bcdef"), exit(0));
     expect(await text).toBe("abcdef");
     expect(asked).toEqual([{ stdout: 3, stderr: 0 }]);
     expect(await client.ended).toEqual({ kind: "exit", exit: { code: 0, signal: null } });
@@ -153,12 +158,12 @@ describe("exec session", () => {
     const [first, second] = [new StagedStream(), new StagedStream()];
     const { machine } = stagedMachine([{ attachSession: async () => second }]);
     const { client } = follow({ machine, stream: first });
-    first.give({ type: "started", pid: 1, inputTaken: 0 });
+    first.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false });
     await client.write(Buffer.from("hello"));
     client.endInput();
     await expect.poll(() => first.sent).toEqual(["input 0 hello", "end 5"]);
     first.give(new GuestError("guest_link_lost", "cut"));
-    second.give({ type: "started", pid: 1, inputTaken: 2 });
+    second.give({ type: "started", pid: 1, inputTaken: 2, inputReceived: 2, inputEnded: false });
     await expect.poll(() => second.sent).toEqual(["input 2 llo", "end 5"]);
     second.give(exit(0));
     await client.ended;
@@ -182,14 +187,14 @@ describe("exec session", () => {
   test("[EXEC-7] a command without clients is ended when its run-on time is over, and spared by a client that returns", async () => {
     const left = new StagedStream();
     const { client } = follow({ machine: stagedMachine([]).machine, stream: left, runAfterDisconnectMs: 10 });
-    left.give({ type: "started", pid: 1, inputTaken: 0 });
+    left.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false });
     client.close();
     await expect.poll(() => left.sent).toContain("signal TERM");
     left.give(exit(0));
 
     const kept = new StagedStream();
     const returned = follow({ machine: stagedMachine([]).machine, stream: kept, runAfterDisconnectMs: 50 });
-    kept.give({ type: "started", pid: 1, inputTaken: 0 });
+    kept.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false });
     returned.client.close();
     const again = returned.session.attach();
     await new Promise((resolve) => setTimeout(resolve, 120));
@@ -296,6 +301,7 @@ function staged(options: { life?: GuestLife; owner?: SessionOwner; log?: Session
     life: options.life ?? lifeOfMachine(stagedMachine([]).machine),
     log: options.log ?? new MemoryLog(),
     inputKnown: true,
+    inputStore: undefined,
     activities,
     wake: () => void steps.push("wake"),
     onResize: ({ cols, rows }) => void steps.push(`resize ${cols}x${rows}`),
@@ -318,13 +324,17 @@ describe("a session over sleep", () => {
     const client = session.attach();
     const text = textOf(client);
     session.follow(first);
-    first.give({ type: "started", pid: 1, inputTaken: 0 }, output(0, "one "), new GuestError("guest_link_lost", "asleep"));
+    first.give(
+      { type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false },
+      output(0, "one "),
+      new GuestError("guest_link_lost", "asleep"),
+    );
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect(session.end).toBeUndefined();
     session.signal("SIGINT");
     await client.write(Buffer.from("typed"));
     awake.resolve({ attachSession: async () => second } as unknown as GuestLink);
-    second.give({ type: "started", pid: 1, inputTaken: 0 }, output(4, "two"));
+    second.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false }, output(4, "two"));
     await expect.poll(() => second.sent).toEqual(["signal INT", "input 0 typed"]);
     second.give(new GuestError("guest_link_lost", "gone"));
     end.resolve({ code: "sprite_restored", reason: "the sprite was restored" });
@@ -348,7 +358,7 @@ describe("a session over sleep", () => {
     const stream = new StagedStream();
     job.session.follow(stream);
     expect(job.holders()).toEqual(["job"]);
-    stream.give({ type: "started", pid: 1, inputTaken: 0 }, exit(0));
+    stream.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false }, exit(0));
     job.recorded.resolve();
     await job.session.ended;
     expect(job.holders()).toEqual([]);
@@ -359,7 +369,7 @@ describe("a session over sleep", () => {
       const { session, steps, recorded } = staged({ owner });
       const stream = new StagedStream();
       session.follow(stream);
-      stream.give({ type: "started", pid: 1, inputTaken: 0 }, exit(7));
+      stream.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false }, exit(7));
       await expect.poll(() => steps).toContain("recording");
       await new Promise((resolve) => setTimeout(resolve, 20));
       expect(session.end !== undefined).toBe(owner === "session");
@@ -372,7 +382,7 @@ describe("a session over sleep", () => {
     const { session, steps } = staged({ tty: true });
     const stream = new StagedStream();
     session.follow(stream);
-    stream.give({ type: "started", pid: 1, inputTaken: 0 });
+    stream.give({ type: "started", pid: 1, inputTaken: 0, inputReceived: 0, inputEnded: false });
     const [one, two] = [session.attach(), session.attach()];
     one.resize({ cols: 100, rows: 30 });
     two.resize({ cols: 90, rows: 20 });

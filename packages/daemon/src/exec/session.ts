@@ -11,6 +11,7 @@ import type { SessionStream } from "../guest/index.ts";
 import type { Activities, ActivityKind, GuestLife, Hold } from "../sprite/index.ts";
 import type { AttachFrom, Attachment, ExecSession, KeptLog, LogPiece, LogQuery, SessionEnd, SessionOwner } from "./exec.ts";
 import { Follower } from "./follower.ts";
+import { InputLedger, type InputOf, type InputStore, NAMELESS } from "./input-ledger.ts";
 import { InputQueue } from "./input-queue.ts";
 import { queryLog, type SessionLog } from "./log/index.ts";
 
@@ -36,6 +37,8 @@ export interface SessionFacts {
   size: TerminalSize | undefined;
   createdAtMs: number;
   runAfterDisconnectMs: number | undefined;
+  /** Key under which it was started, with the hash of the request. */
+  start?: { key: string; hash: string } | undefined;
 }
 
 export function guestIdOf(facts: Pick<SessionFacts, "id" | "guestId">): string {
@@ -48,6 +51,8 @@ export interface SessionOptions {
   log: SessionLog;
   /** False for a session of an earlier daemon: how much input was taken is asked of the guest. */
   inputKnown: boolean;
+  /** Where it is noted whose input is whose; undefined: nowhere. */
+  inputStore: InputStore | undefined;
   activities: Activities;
   /** Wakes the sprite; nothing waits for it. */
   wake(): void;
@@ -77,7 +82,7 @@ export class Session implements ExecSession {
   constructor(options: SessionOptions) {
     const { facts, life, log, logger } = options;
     this.#options = options;
-    this.#input = new InputQueue({ known: options.inputKnown });
+    this.#input = new InputQueue({ ledger: new InputLedger(options.inputStore), known: options.inputKnown });
     this.#windows = facts.size && new TerminalWindows(facts.size);
     this.#screen = facts.size && new ScreenKeeper(log, facts.size);
     this.#lastOutputAtMs = facts.createdAtMs;
@@ -135,11 +140,13 @@ export class Session implements ExecSession {
     const { start, end, startOffsets } = this.#options.log;
     return { start, end, startOffsets };
   }
+  /** Bytes of input the command took, of all clients. */
   get inputTaken(): number {
     return this.#input.takenBytes;
   }
-  get inputAccepted(): number {
-    return this.#input.length;
+  /** Whether the guest has the command for certain; after a restart of the daemon that is known with its first word. */
+  get isBegun(): boolean {
+    return this.#input.isKnown;
   }
   get inputKnown(): Promise<void> {
     return this.#input.known;
@@ -174,6 +181,12 @@ export class Session implements ExecSession {
     this.#follower.stop();
   }
 
+  /** It could not be followed from its beginning: its outcome is not known. */
+  async lose(end: SessionEnd): Promise<void> {
+    this.detach();
+    await this.#finish(end);
+  }
+
   /** Ends it here with `end`, which is not recorded; what it wrote goes away. */
   async abandon(end: SessionEnd): Promise<void> {
     this.detach();
@@ -182,11 +195,15 @@ export class Session implements ExecSession {
     if (!this.#end) this.#settle(end);
   }
 
-  onInputTaken(listener: (taken: number) => void): () => void {
+  inputOf(client: string | undefined): InputOf {
+    return this.#input.of(client ?? NAMELESS);
+  }
+
+  onInputTaken(listener: () => void): () => void {
     return this.#input.onTaken(listener);
   }
 
-  attach(options: { from?: AttachFrom } = {}): Attachment {
+  attach(options: { from?: AttachFrom | undefined; client?: string | undefined } = {}): Attachment {
     const reader = this.#options.log.read({ from: options.from ?? "start", holdsBack: this.owner !== "job" && !this.#end });
     const client = {};
     this.#clients += 1;
@@ -195,16 +212,19 @@ export class Session implements ExecSession {
     this.#takeHold();
     this.#wakeUnlessLinked();
     let open = true;
+    let isLost = false;
     return {
       position: reader.position,
       output: reader.pieces,
       ended: this.ended,
       write: async (data) => {
-        if (!open || !this.#input.push(data)) return;
+        if (!open || this.#input.ended) return;
         this.#resized(this.#windows?.active(client));
         this.#options.activities.touch(this.spriteId);
         this.#wakeUnlessLinked();
-        await this.#input.room();
+        if (!this.#input.isKnown) await this.#input.known;
+        // A client that vanished meanwhile sends again what it was not told of.
+        if (!isLost && this.#input.push(data, options.client ?? NAMELESS)) await this.#input.room();
       },
       endInput: () => {
         if (open && this.#input.end()) this.#wakeUnlessLinked();
@@ -218,6 +238,7 @@ export class Session implements ExecSession {
       close: ({ lost } = {}) => {
         if (!open) return;
         open = false;
+        isLost = lost ?? false;
         reader.close(lost ? { keepMs: LOST_PLACE_MS } : {});
         this.#resized(this.#windows?.leave(client));
         this.#clients -= 1;

@@ -15,18 +15,20 @@ import { GuestError, type GuestLink } from "../guest/index.ts";
 import type { Activities, GuestLife } from "../sprite/index.ts";
 import type { SessionRecord, SessionRecords } from "../store/index.ts";
 import { type Adopted, Adoptions } from "./adoptions.ts";
-import { beginSession } from "./begin.ts";
+import { beginSession, guestRefused } from "./begin.ts";
 import { EndedSession } from "./ended-session.ts";
 import type { Exec, ExecRequest, ExecSession, ExecWork, SessionEnd } from "./exec.ts";
+import { isUnknownToGuest } from "./follower.ts";
+import { isGone } from "./is-gone.ts";
+import { KeyedStarts, type StartKey } from "./keyed-starts.ts";
 import { ConnectionLog, FileLog, reclaimLogs, type SessionLog } from "./log/index.ts";
 import { expiredSessions, type RetentionLimits } from "./retention.ts";
 import { guestIdOf, Session, type SessionFacts } from "./session.ts";
-import { factsOf, isKept, type KeptFacts, startOf } from "./session-facts.ts";
+import { factsOf, isKept, type KeptFacts, recordOf, startOf } from "./session-facts.ts";
+import { FORGOTTEN, LIFE_ENDS, LOST_MEANWHILE, SPRITE_DELETED, START_UNKNOWN } from "./session-ends.ts";
 
 /** Sessions that may run in one sprite at once. */
 const SESSIONS_PER_SPRITE_MAX = 1_000;
-/** How long after a broken link a VM's end is still taken as its cause, ms. */
-const GONE_WITHIN_MS = 500;
 /** How long a start waits for guests to name their connections, ms; those of sleeping sprites are found when they wake. */
 const GUESTS_WAIT_MS = 1_000;
 /** How long a command waits for the sessions that came with its sprite's memory to be known, ms. */
@@ -67,6 +69,7 @@ export class Sessions implements Exec {
   /** Sessions that run, or whose end is being recorded. */
   readonly #bySprite = new Map<string, Map<string, Session>>();
   readonly #adoptions: Adoptions;
+  readonly #keyedStarts: KeyedStarts;
   readonly #flushes = pLimit(FLUSHES_MAX);
   /** Sprites in which a session ended since retention was last looked at. */
   readonly #endedIn = new Set<string>();
@@ -87,6 +90,13 @@ export class Sessions implements Exec {
       isFollowed: (spriteId, life, guestId) => this.#isFollowed(spriteId, life, guestId),
       follow: (adopted, life) => this.#followAdopted(adopted, life),
     });
+    this.#keyedStarts = new KeyedStarts({
+      begin: (spriteId, request, key, signal) => this.#start(spriteId, request, key, signal),
+      find: (spriteId, key) => this.#records.findByStartKey(spriteId, key),
+      running: (spriteId, id) => this.#bySprite.get(spriteId)?.get(id),
+      ended: (spriteId, id) => this.#endedOne(spriteId, id),
+      wake: (spriteId, signal) => this.#sprites.wakeLife(spriteId, { signal }),
+    });
     this.#timers.defer(() => this.#adoptions.close());
     this.#timers.defer(
       this.#sprites.subscribe((sprite, change) => {
@@ -105,33 +115,56 @@ export class Sessions implements Exec {
     options: { signal?: AbortSignal } = {},
   ): Promise<ExecSession> {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
+    const { signal = new AbortController().signal } = options;
+    if (request.startKey === undefined) return await this.#start(spriteId, request, undefined, signal);
+    return await this.#keyedStarts.start(spriteId, request.startKey, request, signal);
+  }
+
+  async #start(spriteId: string, request: ExecRequest, key: StartKey | undefined, signal: AbortSignal): Promise<Session> {
     if ((this.#bySprite.get(spriteId)?.size ?? 0) >= SESSIONS_PER_SPRITE_MAX) {
       throw new ApiError("busy", `${SESSIONS_PER_SPRITE_MAX} commands are running in this sprite already`);
     }
-    const { life, guest } = await this.#wakeLink(spriteId, options.signal);
+    const { life, guest } = await this.#wakeLink(spriteId, signal);
     const facts = factsOf(spriteId, request, { id: request.id ?? this.#newId(), nowMs: Date.now() });
+    if (key) facts.start = key;
     const log = isKept(facts) ? new FileLog(this.#logOptions(facts)) : new ConnectionLog();
-    const session = this.#add(facts, { life, log, inputKnown: true });
     if (isKept(facts)) this.#records.insert(recordOf(facts, life.id));
+    const session = this.#add(facts, { life, log, inputKnown: true });
     try {
       const start = startOf(request.work);
-      const stream = await beginSession({ life, guest, id: facts.id, start, signal: options.signal, isGone: () => isGone(life) });
+      const stream = await beginSession({ life, guest, id: facts.id, start, signal, isGone: () => isGone(life) });
       session.follow(stream);
+      if (key) this.#markBegun(spriteId, facts.id);
       return session;
     } catch (error) {
-      // It may have begun: it is ended for good, never started again (EXEC-9).
-      await this.forget(spriteId, facts.id);
-      this.#forgetInGuest(life, guestIdOf(facts));
+      await this.#notBegun(session, life, key, error);
       throw error;
     }
   }
 
+  #markBegun(spriteId: string, id: string): void {
+    try {
+      this.#records.markBegun(spriteId, id);
+    } catch (error) {
+      this.#logger.warn({ event: "exec.start", spriteId, sessionId: id, err: error }, "a start could not be noted");
+    }
+  }
+
+  /** It may have begun: it is ended for good, never started again (EXEC-9); what is certain about a key is kept (EXEC-26). */
+  async #notBegun(session: Session, life: GuestLife, key: StartKey | undefined, error: unknown): Promise<void> {
+    if (key && this.#keyedStarts.isClosing) return session.detach();
+    if (!key || guestRefused(error)) {
+      await this.forget(session.spriteId, session.id);
+      this.#forgetInGuest(life, session.guestId);
+      return;
+    }
+    const lifeEnd = await Promise.race([life.ended, Promise.resolve(undefined)]);
+    await session.lose(lifeEnd ? { kind: "lost", ...lifeEnd } : START_UNKNOWN);
+  }
+
   find(organizationId: string, spriteName: string, sessionId: string): ExecSession | undefined {
     const spriteId = this.#sprites.idOf(organizationId, spriteName);
-    const running = this.#bySprite.get(spriteId)?.get(sessionId);
-    if (running) return running;
-    const record = this.#records.find(spriteId, sessionId);
-    return record && this.#endedSession(record);
+    return this.#bySprite.get(spriteId)?.get(sessionId) ?? this.#endedOne(spriteId, sessionId);
   }
 
   list(organizationId: string, spriteName: string, options: { ended?: boolean } = {}): ExecSession[] {
@@ -187,9 +220,15 @@ export class Sessions implements Exec {
     this.#retain(spriteIds);
   }
 
+  /** Sessions of every sprite that have not ended. */
+  open(): ExecSession[] {
+    return [...this.#bySprite.values()].flatMap((sessions) => [...sessions.values()].filter(({ end }) => !end));
+  }
+
   /** Lets go of every session; commands run on in their guests. */
   async close(): Promise<void> {
     this.#timers.dispose();
+    this.#keyedStarts.close();
     for (const sessions of this.#bySprite.values()) for (const session of sessions.values()) session.detach();
   }
 
@@ -214,6 +253,7 @@ export class Sessions implements Exec {
     const session: Session = new Session({
       facts,
       ...parts,
+      inputStore: isKept(facts) ? this.#records.input(spriteId, id) : undefined,
       activities: this.#sprites.activities,
       wake: () => void this.#sprites.wakeLife(spriteId).catch(ignore("the client's next request says why")),
       onResize: (size) => {
@@ -231,7 +271,10 @@ export class Sessions implements Exec {
   async #ended(facts: SessionFacts, session: Session, parts: { life: GuestLife; log: SessionLog }, end: SessionEnd): Promise<void> {
     const { life, log } = parts;
     const endedAtMs = Date.now();
-    if (isKept(facts)) {
+    // The key of a command that never reached the guest is free again, before anybody hears of the end.
+    if (facts.start && isUnknownToGuest(end) && !this.#records.isBegun(facts.spriteId, facts.id)) {
+      this.#records.delete(facts.spriteId, facts.id);
+    } else if (isKept(facts)) {
       await this.#flushes(() => log.flush()).catch((error: unknown) =>
         this.#logger.error({ event: "exec.flush", sessionId: facts.id, err: error }, "a log could not be flushed to the disk"),
       );
@@ -329,9 +372,15 @@ export class Sessions implements Exec {
     if (sessions?.size === 0) this.#bySprite.delete(spriteId);
   }
 
+  #endedOne(spriteId: string, sessionId: string): EndedSession | undefined {
+    const record = this.#records.find(spriteId, sessionId);
+    return record && this.#endedSession(record);
+  }
+
   #endedSession(record: SessionRecord): EndedSession | undefined {
     const { spriteId, id, end } = record;
-    return end && new EndedSession(record, end, { directory: this.#directory(spriteId, id), logger: this.#logger });
+    const input = () => this.#records.input(spriteId, id).load();
+    return end && new EndedSession(record, end, { directory: this.#directory(spriteId, id), input, logger: this.#logger });
   }
 
   #logOptions({ spriteId, id }: { spriteId: string; id: string }) {
@@ -347,18 +396,4 @@ export class Sessions implements Exec {
     this.#lastId = Math.max(this.#lastId + 1, Date.now() * 1000);
     return String(this.#lastId);
   }
-}
-
-const LIFE_ENDS: ReadonlySet<string> = new Set(["vm_lost", "sprite_stopped", "sprite_restored", "sprite_deleted"]);
-const FORGOTTEN: SessionEnd = { kind: "lost", code: "session_not_found", reason: "the session was removed" };
-const SPRITE_DELETED: SessionEnd = { kind: "lost", code: "sprite_deleted", reason: "the sprite was deleted" };
-const LOST_MEANWHILE: SessionEnd = { kind: "lost", code: "vm_lost", reason: "the sprite's machine ended while the daemon was away" };
-
-function recordOf(facts: KeptFacts, lifeId: string): SessionRecord {
-  return { ...facts, argv: [...facts.argv], lifeId, end: undefined };
-}
-
-/** Whether the life is over, or ends within a moment: its link breaks before its process is reaped. */
-async function isGone(life: GuestLife): Promise<boolean> {
-  return await Promise.race([life.ended.then(() => true), sleep(GONE_WITHIN_MS).then(() => false)]);
 }

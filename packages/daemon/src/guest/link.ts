@@ -60,7 +60,7 @@ export interface CallOptions {
 
 /** What an agent sends on a session stream, validated. */
 export type SessionEvent =
-  | { type: "started"; pid: number | null; inputTaken: number }
+  | { type: "started"; pid: number | null; inputTaken: number; inputReceived: number; inputEnded: boolean }
   | { type: "output"; stream: "stdout" | "stderr"; offset: number; data: Uint8Array }
   | { type: "exit"; exit: SessionExit }
   | { type: "failed"; code: string; message: string }

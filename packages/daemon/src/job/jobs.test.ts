@@ -17,15 +17,14 @@ class FakeSession {
   endedAtMs: number | undefined;
   end: SessionEnd | undefined;
   outputOffsets = { stdout: 0, stderr: 0 };
-  inputAccepted = 0;
-  inputTaken = 0;
+  readonly inputCount = { accepted: 0, taken: 0 };
   readonly inputKnown = Promise.resolve();
   readonly input: Uint8Array[] = [];
   readonly signals: string[] = [];
   inputEnded = false;
   readonly #ended = Promise.withResolvers<SessionEnd>();
   readonly ended = this.#ended.promise;
-  readonly #listeners = new Set<(taken: number) => void>();
+  readonly #listeners = new Set<() => void>();
   readonly id: string;
 
   constructor(id: string) {
@@ -39,11 +38,15 @@ class FakeSession {
   }
 
   take(bytes: number): void {
-    this.inputTaken = bytes;
-    for (const listener of this.#listeners) listener(bytes);
+    this.inputCount.taken = bytes;
+    for (const listener of this.#listeners) listener();
   }
 
-  onInputTaken(listener: (taken: number) => void): () => void {
+  inputOf(): { accepted: number; taken: number } {
+    return this.inputCount;
+  }
+
+  onInputTaken(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -204,7 +207,7 @@ test("[JOB-4] input goes on after a restart where the command's input had got to
   const session = world.sessions.get(id);
   await waitFor("the input", { timeoutMs: 2000 }, () => session?.inputEnded);
   expect(Buffer.concat(session?.input ?? []).toString()).toBe("0123456789");
-  if (session) Object.assign(session, { inputAccepted: 4, inputEnded: false, input: [] });
+  if (session) Object.assign(session, { inputCount: { accepted: 4, taken: 0 }, inputEnded: false, input: [] });
   await world.daemon();
   await waitFor("the rest of the input", { timeoutMs: 2000 }, () => session?.inputEnded);
   expect(Buffer.concat(session?.input ?? []).toString()).toBe("456789");

@@ -86,9 +86,9 @@ export class JobRun {
     await this.session.inputKnown;
     const attachment = this.session.attach({ from: "end" });
     try {
-      await attachment.write(input.subarray(this.session.inputAccepted));
+      await attachment.write(input.subarray(this.session.inputOf(undefined).accepted));
       attachment.endInput();
-      if (this.session.inputTaken < input.length) await this.#taken(input.length);
+      await this.#taken(input.length);
     } finally {
       attachment.close();
     }
@@ -98,15 +98,16 @@ export class JobRun {
   /** Resolves when the command has all of its input, or has ended. */
   #taken(bytes: number): Promise<void> {
     return new Promise((resolve) => {
-      const stop = this.session.onInputTaken((taken) => {
-        if (taken >= bytes) done();
-      });
+      const stop = this.session.onInputTaken(() => look());
       const done = (): void => {
         stop();
         resolve();
       };
+      const look = (): void => {
+        if (this.session.inputOf(undefined).taken >= bytes) done();
+      };
       void this.session.ended.then(done);
-      if (this.session.inputTaken >= bytes) done();
+      look();
     });
   }
 

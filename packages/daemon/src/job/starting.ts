@@ -2,7 +2,7 @@
 import { DiskError } from "@sprited/disk";
 import { ApiError, type ErrorCode } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
-import { GuestError, type GuestFault } from "../guest/index.ts";
+import { guestRefused } from "../exec/index.ts";
 
 /** Errors that come before the guest is asked for anything: the command has not run. */
 const NOT_STARTED = new Set<ErrorCode>([
@@ -21,14 +21,11 @@ const NOT_STARTED = new Set<ErrorCode>([
   "shutting_down",
 ]);
 
-/** Answers of the agent by which it says that it started nothing. */
-const REFUSED = new Set<GuestFault>(["guest_refused", "guest_inner_failed", "guest_busy", "guest_refused_start"]);
-
 /** True when it is certain that the command never ran. */
 export function neverStarted(error: unknown): boolean {
   if (ApiError.is(error)) return NOT_STARTED.has(error.code);
   // Machine and disk come before the command.
-  return error instanceof VmmError || error instanceof DiskError || (error instanceof GuestError && REFUSED.has(error.code));
+  return error instanceof VmmError || error instanceof DiskError || guestRefused(error);
 }
 
 /** Why a job whose start failed is lost, one sentence without a cause's text. */

@@ -7,7 +7,8 @@ import { checkpointTables } from "./checkpoint-tables.ts";
 import type { Database } from "./database.ts";
 import { StoreError } from "./errors.ts";
 import { jobTables } from "./job-tables.ts";
-import { adoptionTables, sessionTables } from "./session-tables.ts";
+import { adoptionTables, inputAndStartTables, sessionTables } from "./session-tables.ts";
+import { batchTables } from "./sprite-batches.ts";
 import { templateTables } from "./template-tables.ts";
 
 interface Migration {
@@ -25,6 +26,8 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "idle time of sprites", steps: ({ query }) => [query.schema.alterTable("sprites").addColumn("idle_seconds", "integer")] },
   { name: "sessions of placed memories", steps: adoptionTables },
   { name: "counts of pools", steps: ({ query }) => [query.schema.alterTable("pools").addColumn("counts", "text")] },
+  { name: "input of clients, keys of starts", steps: inputAndStartTables },
+  { name: "sprites made together", steps: batchTables },
 ];
 
 /** Applies what is missing. Throws `StoreError` for a database of a newer version. */

@@ -39,7 +39,17 @@ export interface SessionSchema {
     log_bytes: number;
     /** Its id in the guest; null where that is the same. */
     guest_id: string | null;
+    /** Key of the request that started it; null without. */
+    start_key: string | null;
+    /** Hex SHA-256 of that request. */
+    start_hash: string | null;
+    /** 1 when the guest is known to have taken the command; only of sessions with a key. */
+    start_begun: number | null;
   };
+  /** Stretches of a session's input: from `start_offset` to the next one it came from this client. */
+  session_input_runs: { sprite_id: string; session_id: string; start_offset: number; client: string };
+  /** Bytes of clients before a session's first stretch. */
+  session_input_counts: { sprite_id: string; session_id: string; client: string; bytes: number; at_offset: number };
   /** Of each sprite the life begun with a placed memory whose sessions are on record. */
   adopted_lives: { sprite_id: string; life_id: string };
 }
@@ -85,5 +95,30 @@ export function adoptionTables(database: Database): { compile(): CompiledQuery }
       .createTable("adopted_lives")
       .addColumn("sprite_id", "text", (c) => c.primaryKey())
       .addColumn("life_id", "text", (c) => c.notNull()),
+  ];
+}
+
+export function inputAndStartTables(database: Database): { compile(): CompiledQuery }[] {
+  const { schema } = database.query;
+  return [
+    schema.alterTable("sessions").addColumn("start_key", "text"),
+    schema.alterTable("sessions").addColumn("start_hash", "text"),
+    schema.alterTable("sessions").addColumn("start_begun", "integer"),
+    schema.createIndex("sessions_start_key").unique().on("sessions").columns(["sprite_id", "start_key"]),
+    schema
+      .createTable("session_input_runs")
+      .addColumn("sprite_id", "text", (c) => c.notNull())
+      .addColumn("session_id", "text", (c) => c.notNull())
+      .addColumn("start_offset", "bigint", (c) => c.notNull())
+      .addColumn("client", "text", (c) => c.notNull())
+      .addPrimaryKeyConstraint("session_input_runs_key", ["sprite_id", "session_id", "start_offset"]),
+    schema
+      .createTable("session_input_counts")
+      .addColumn("sprite_id", "text", (c) => c.notNull())
+      .addColumn("session_id", "text", (c) => c.notNull())
+      .addColumn("client", "text", (c) => c.notNull())
+      .addColumn("bytes", "bigint", (c) => c.notNull())
+      .addColumn("at_offset", "bigint", (c) => c.notNull())
+      .addPrimaryKeyConstraint("session_input_counts_key", ["sprite_id", "session_id", "client"]),
   ];
 }

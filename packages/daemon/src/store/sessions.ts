@@ -3,6 +3,7 @@
  * the host's power: nothing they describe survives that either. Rows of jobs are flushed.
  */
 import type { Database } from "./database.ts";
+import { dropSessionInput, sessionInput } from "./session-inputs.ts";
 import type { SessionSchema } from "./session-tables.ts";
 
 type Row = SessionSchema["sessions"];
@@ -30,6 +31,8 @@ export interface SessionRecord {
   runAfterDisconnectMs: number | undefined;
   lifeId: string;
   createdAtMs: number;
+  /** Key of the request that started it, and hex SHA-256 of that request. */
+  start?: { key: string; hash: string } | undefined;
   /** Offsets at which its log begins; 0 when left out. */
   logStart?: { stdout: number; stderr: number } | undefined;
   /** Undefined while it runs. */
@@ -98,12 +101,30 @@ export function sessionRecords(database: Database) {
     updateSize(spriteId: string, id: string, size: { cols: number; rows: number }): void {
       database.runUnflushed(database.query.updateTable("sessions").set(size).where("sprite_id", "=", spriteId).where("id", "=", id));
     },
-    delete: (spriteId: string, id: string): number =>
-      database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId).where("id", "=", id)),
+    delete(spriteId: string, id: string): void {
+      database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId).where("id", "=", id));
+      dropSessionInput(database, spriteId, id);
+    },
     deleteOfSprite(spriteId: string): void {
+      dropSessionInput(database, spriteId);
       database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId));
       database.runUnflushed(database.query.deleteFrom("adopted_lives").where("sprite_id", "=", spriteId));
     },
+    /** The session that a request with this key started. */
+    findByStartKey(spriteId: string, key: string): SessionRecord | undefined {
+      const row = database.first(from().selectAll().where("sprite_id", "=", spriteId).where("start_key", "=", key));
+      return row && recordOf(row);
+    },
+    /** The guest has the command of a session with a start key. */
+    markBegun(spriteId: string, id: string): void {
+      database.runUnflushed(
+        database.query.updateTable("sessions").set({ start_begun: 1 }).where("sprite_id", "=", spriteId).where("id", "=", id),
+      );
+    },
+    isBegun: (spriteId: string, id: string): boolean =>
+      database.first(from().select("start_begun").where("sprite_id", "=", spriteId).where("id", "=", id))?.start_begun === 1,
+    /** Whose input of the session is whose. */
+    input: (spriteId: string, id: string) => sessionInput(database, spriteId, id),
     ...adoptions(database),
   };
 }
@@ -145,6 +166,9 @@ function rowOf(record: SessionRecord): Row {
     life_id: record.lifeId,
     created_at_ms: record.createdAtMs,
     guest_id: record.guestId ?? null,
+    start_key: record.start?.key ?? null,
+    start_hash: record.start?.hash ?? null,
+    start_begun: null,
     ...(record.end
       ? endColumns(record.end)
       : { ...NO_END, stdout_start: record.logStart?.stdout ?? 0, stderr_start: record.logStart?.stderr ?? 0 }),
@@ -196,6 +220,7 @@ function recordOf(row: Row): SessionRecord {
     runAfterDisconnectMs: row.run_on_ms ?? undefined,
     lifeId: row.life_id,
     createdAtMs: row.created_at_ms,
+    start: row.start_key === null ? undefined : { key: row.start_key, hash: row.start_hash ?? "" },
     logStart: { stdout: row.stdout_start, stderr: row.stderr_start },
     end:
       row.ended_at_ms === null

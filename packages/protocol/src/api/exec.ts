@@ -35,12 +35,18 @@ const socketQuery = {
   ports: queryBoolean().optional().meta({
     description: "`port_opened` and `port_closed` messages for ports of the sprite. Default: in a terminal session. Ours",
   }),
-  client: z
-    .string()
-    .max(64)
-    .optional()
-    .meta({ description: "Ours. A name of the client's own choice: a later connection of that name replaces this one" }),
+  client: z.string().max(64).optional().meta({
+    description:
+      "Ours. A name of the client's own choice: a later connection of that name replaces this one; its input is counted by itself",
+  }),
 };
+
+const startKey = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[\x21-\x7e]+$/)
+  .meta({ description: "Ours. A key of the client's own choice: the same request under the same key never starts a second command" });
 
 export const sessionObject = z.object({
   id: z.string(),
@@ -90,9 +96,24 @@ export const execEndpoints = {
     summary: "Run a command over a WebSocket",
     description:
       "Wakes the sprite and starts the command before the handshake is answered. `id` or `session_id` attaches instead (older clients).",
-    query: commandQuery.extend(socketQuery).extend({ id: z.string().optional(), session_id: z.string().optional() }),
+    query: commandQuery
+      .extend(socketQuery)
+      .extend({ id: z.string().optional(), session_id: z.string().optional(), start_key: startKey.optional() }),
     status: 101,
-    errors: [...OF_START, "session_not_found", "websocket_invalid"],
+    errors: [...OF_START, "session_not_found", "idempotency_key_reused", "websocket_invalid"],
+  }),
+  startSocket: endpoint({
+    method: "GET",
+    path: "/v1/sprites/{name}/exec/start",
+    kind: "websocket",
+    access: "token",
+    tag: "exec",
+    summary: "Run a command under a key, or go back to what the key started; ours",
+    description:
+      "As the call without `/start`, for a request that is repeated because its answer never came: servers that know no keys refuse it and start nothing.",
+    query: commandQuery.extend(socketQuery).extend({ start_key: startKey }),
+    status: 101,
+    errors: [...OF_START, "idempotency_key_reused", "websocket_invalid"],
   }),
   attachSocket: endpoint({
     method: "GET",

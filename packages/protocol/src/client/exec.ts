@@ -20,6 +20,9 @@ const SEND_BUFFER_BYTES = 1024 * 1024;
 /** Largest piece of input in one message, bytes. */
 const INPUT_FRAME_BYTES = 64 * 1024;
 
+/** Codes of errors that end a connection, as opposed to those that prevent it. */
+const CUT: ReadonlySet<unknown> = new Set(["ECONNRESET", "ECONNABORTED", "EPIPE"]);
+
 /** What is needed of a WebSocket; the global one and that of `ws` have it. */
 export interface WebSocketLike {
   // oxlint-disable-next-line typescript/no-explicit-any -- implementations differ in the type, not in the value
@@ -64,6 +67,10 @@ export type ExecWhat = { resumeAs?: string } & (
       stdin: boolean;
       /** For example `10s`; `0s`: for ever. */
       maxRunAfterDisconnect?: string | undefined;
+      /** Under which the same request never starts a second command; servers that know no keys ignore it. */
+      startKey?: string | undefined;
+      /** The request was made before and may have started the command: servers that know no keys refuse it and start nothing. */
+      isRepeated?: boolean | undefined;
     }
   | {
       kind: "attach";
@@ -127,13 +134,14 @@ export function execUrl(target: { baseUrl: string; sprite: string }, what: ExecW
     const { cols, rows } = what.size ?? {};
     return `${base}/${encodeURIComponent(what.sessionId)}?${queryToText({ stdin: true, offset: what.offset, cols, rows, ...resumable })}`;
   }
-  return `${base}?${queryToText({
+  return `${base}${what.isRepeated ? "/start" : ""}?${queryToText({
     cmd: what.argv,
     stdin: what.stdin,
     dir: what.dir,
     env: what.env && Object.entries(what.env).map(([name, value]) => `${name}=${value}`),
     ...(what.tty ? { tty: true, cols: what.tty.cols, rows: what.tty.rows } : {}),
     max_run_after_disconnect: what.maxRunAfterDisconnect,
+    start_key: what.startKey,
     ...resumable,
   })}`;
 }
@@ -244,7 +252,13 @@ class Connection implements ExecConnection {
       );
     };
     socket.onerror = (event: { error?: unknown }) => {
-      if (!this.#info) this.#lose(new ConnectionError("unreachable", "the WebSocket could not be opened", { cause: event.error }));
+      if (this.#info) return;
+      const { error: cause } = event;
+      this.#lose(
+        wasCut(cause)
+          ? new ConnectionError("closed", "the connection ended before the server answered", { cause })
+          : new ConnectionError("unreachable", "the WebSocket could not be opened", { cause }),
+      );
     };
     onRefusal(socket, (error) => this.#lose(error));
   }
@@ -305,6 +319,11 @@ class Connection implements ExecConnection {
   get #isOpen(): boolean {
     return !this.#settled && this.#socket.readyState === 1;
   }
+}
+
+/** Whether there was a connection: then the request may have reached the server. */
+function wasCut(cause: unknown): boolean {
+  return CUT.has((cause as { code?: unknown } | undefined)?.code);
 }
 
 /** The part of `ws` that shows why a handshake was refused; other implementations hide it. */

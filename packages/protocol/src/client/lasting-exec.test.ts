@@ -24,7 +24,9 @@ class FakeSession {
   /** Messages each connection carries before it is cut, both ways together; the last holds for ever. */
   budgets: number[] = [];
   /** Answers instead of a session. */
-  refusals: number[] = [];
+  refusals: (number | undefined)[] = [];
+  /** False: input is taken, and not said to be safe. */
+  acknowledges = true;
 
   readonly open = (url: string): WebSocketLike => {
     this.urls.push(new URL(url));
@@ -90,7 +92,7 @@ class FakeSocket {
     const message = decodeClientMessage(data, { tty: this.#session.tty });
     if (message.kind === "input") {
       this.#session.input += Buffer.from(message.data).toString("latin1");
-      this.#tell(JSON.stringify({ type: "input_ack", offset: this.#session.input.length }));
+      if (this.#session.acknowledges) this.#tell(JSON.stringify({ type: "input_ack", offset: this.#session.input.length }));
     } else if (message.kind === "input_end") this.#session.inputEnded = true;
     else if (message.kind === "signal") this.#session.signals.push(message.signal);
     else if (message.kind === "resize") this.#session.sizes.push([message.cols, message.rows]);
@@ -240,11 +242,70 @@ describe("a command over connections that end", () => {
     );
   }, 60_000);
 
-  test("[REC-3] nothing is repeated before the session is known", async () => {
+  test("[REC-2] input that the server has is kept until it is safe: a server that forgets it gets it again", async () => {
+    const session = new FakeSession();
+    session.acknowledges = false;
+    const client = await openClient(session);
+    await client.connection.write(Buffer.from("abcdef"));
+    await settle();
+    session.sockets[0]?.cut(); // comes back to a server that has all of it
+    while (!client.connection.isConnected || session.sockets.length < 2) await settle();
+    expect(session.input).toBe("abcdef");
+    session.input = "ab"; // killed: what it held is gone
+    session.sockets[1]?.cut();
+    while (session.input.length < 6) await settle();
+    expect(session.input).toBe("abcdef");
+  });
+
+  test("[REC-2] a server that has less than it said was safe ends the connection: the rest cannot be sent once", async () => {
+    const session = new FakeSession();
+    const client = await openClient(session);
+    await client.connection.write(Buffer.from("abcdef"));
+    await settle();
+    session.input = "";
+    session.sockets[0]?.cut();
+    await expect(client.connection.ended).rejects.toMatchObject({ code: "session_gone" });
+  });
+
+  test("[REC-3][REC-11] a start whose answer was cut off is repeated under its key, where only servers answer that know it", async () => {
     const session = new FakeSession();
     session.budgets = [0];
-    await expect(openClient(session)).rejects.toMatchObject({ code: "closed" });
-    expect(session.sockets).toHaveLength(1);
+    const client = await openClient(session);
+    session.print("once");
+    session.exit(4);
+    expect(await client.connection.ended).toBe(4);
+    expect([client.out(), client.events]).toEqual(["once", []]);
+    expect(session.urls.map(({ pathname }) => pathname)).toEqual(["/v1/sprites/s/exec", "/v1/sprites/s/exec/start"]);
+    const keys = session.urls.map(({ searchParams }) => searchParams.get("start_key"));
+    expect([keys[0]?.length, keys[1]]).toEqual([36, keys[0]]);
+  });
+
+  test("[REC-11] losses of a start that go on are told once; its time is bounded", async () => {
+    const session = new FakeSession();
+    session.budgets = [0, 0, 0];
+    const client = await openClient(session);
+    expect(client.events).toEqual(["lost", "back"]);
+    const other = new FakeSession();
+    other.budgets = Array.from({ length: 100 }, () => 0);
+    await expect(openClient(other, { reconnectForMs: 150 })).rejects.toMatchObject({ code: "gave_up" });
+  });
+
+  test.each([404, 405, 501])(
+    "[REC-3] a server that knows no keys (%d) starts nothing twice: the first loss is the answer",
+    async (status) => {
+      const session = new FakeSession();
+      session.budgets = [0];
+      session.refusals = [undefined, status];
+      await expect(openClient(session)).rejects.toMatchObject({ name: "ConnectionError", code: "closed" });
+      expect(session.urls.map(({ pathname }) => pathname)).toEqual(["/v1/sprites/s/exec", "/v1/sprites/s/exec/start"]);
+    },
+  );
+
+  test("[REC-3] without time to reconnect nothing is repeated", async () => {
+    const session = new FakeSession();
+    session.budgets = [0];
+    await expect(openClient(session, { reconnectForMs: 0 })).rejects.toMatchObject({ code: "closed" });
+    expect(session.urls.map(({ searchParams }) => searchParams.get("start_key"))).toEqual([null]);
   });
 
   test("[REC-4] unacknowledged input is bounded: then the writer waits, and goes on", async () => {

@@ -3,21 +3,21 @@
  * at the right byte, both ways (docs/spec/reconnect.md).
  *
  * ```
- * connected ──loss──► lost ──attach──► connected
- *     │                │ time is up, session unknown
- *     └──exit──► over ◄┘
+ * begin ──► connected ──loss──► lost ──attach──► connected
+ *  ▲  │         │                │ time is up, session unknown
+ *  └cut, key    └──exit──► over ◄┘
  * ```
  *
  * Invariants: every output byte is handed over once and in order, or told as a gap; input goes on
- * where the server has it, in order; nothing is sent twice before the session's id is known; of
+ * where the server has it, in order; a start is repeated only under its key, where only servers that know it answer; of
  * two connections only the newer one is heard; `ended` settles exactly once.
  */
-import { ApiError } from "../errors.ts";
 import type { SessionInfo } from "../stream/exec-messages.ts";
 import { pauseBefore } from "./back-off.ts";
 import { ConnectionError } from "./errors.ts";
 import { type ExecConnection, type ExecHandlers, type ExecTarget, type ExecWhat, openExec } from "./exec.ts";
 import { InputKeeper } from "./input-keeper.ts";
+import { gaveUp, knowsNoKeys, mayPass, refusal } from "./refusals.ts";
 
 /** One attempt to attach again, ms. */
 const ATTEMPT_MS = 15_000;
@@ -25,8 +25,8 @@ const ATTEMPT_MS = 15_000;
 const INPUT_BYTES_MAX = 1024 * 1024;
 /** A connection that lives shorter and brings nothing counts as another failed attempt, ms. */
 const SHORT_LIFE_MS = 1000;
-/** Statuses of a refusal that waiting may cure. */
-const TEMPORARY = new Set([408, 429, 500, 502, 503, 504]);
+/** One attempt to start again, in which the server may have to wake the sprite, ms. */
+const FIRST_ANSWER_MS = 45_000;
 
 export interface LastingHandlers extends ExecHandlers {
   /** The connection is lost; once for each loss. */
@@ -86,6 +86,8 @@ class LastingExec implements LastingConnection {
   #connectedAtMs = 0;
   /** When the connection was lost last. */
   #lostAtMs = 0;
+  /** Whoever uses us was told of the loss. */
+  #lossTold = false;
   /** When the present run of failures began; 0: never. */
   #failingSinceMs = 0;
   /** Attempts since then. */
@@ -124,13 +126,16 @@ class LastingExec implements LastingConnection {
     return this.#connection !== undefined;
   }
 
-  /** The first connection; nothing is repeated here, because a command may have been started. */
-  async begin(what: ExecWhat): Promise<void> {
+  /** The first connection. A command whose start was cut off may run: it is repeated under its key only (REC-11). */
+  async begin(asked: ExecWhat): Promise<void> {
     const { signal, timeoutMs, reconnectForMs } = this.#options;
-    if (what.kind === "command" && what.tty) this.#size = what.tty;
-    const connection = await this.#open(reconnectForMs > 0 ? { ...what, resumeAs: this.#name } : what, {
-      ...(signal ? { signal } : {}),
-      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    if (asked.kind === "command" && asked.tty) this.#size = asked.tty;
+    const what = reconnectForMs > 0 ? resumable(asked, this.#name) : asked;
+    const options = { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+    const connection = await this.#open(what, options).catch(async (error: unknown) => {
+      const isCut = error instanceof ConnectionError && error.code !== "unreachable" && !signal?.aborted;
+      if (!isCut || what.kind !== "command" || what.startKey === undefined) throw error;
+      return await this.#startAgain({ ...what, isRepeated: true }, error);
     });
     this.#info = connection.info;
     this.#input = new InputKeeper(connection.info.input_offset ?? 0);
@@ -202,7 +207,8 @@ class LastingExec implements LastingConnection {
     const missed = this.#info === undefined || (info.screen_bytes ?? 0) > 0 ? 0 : info.offset - this.#position;
     this.#position = info.offset;
     this.#pictureBytes = info.screen_bytes ?? 0;
-    if (this.#info !== undefined) this.#handlers.back?.({ afterMs: performance.now() - this.#lostAtMs, redrawn: this.#pictureBytes > 0 });
+    if (this.#lossTold) this.#handlers.back?.({ afterMs: performance.now() - this.#lostAtMs, redrawn: this.#pictureBytes > 0 });
+    this.#lossTold = false;
     if (missed > 0) this.#handlers.missing?.(missed);
   }
 
@@ -236,8 +242,13 @@ class LastingExec implements LastingConnection {
     this.#connection = connection;
     this.#connectedAtMs = performance.now();
     if (this.#paused) connection.pause();
-    this.#acknowledge(connection.info.input_offset ?? this.#input.start);
-    this.#sent = this.#input.start;
+    const { input_offset: goesOn = this.#input.start } = connection.info;
+    if (goesOn < this.#input.start) {
+      connection.detach();
+      return this.#fail(new ConnectionError("session_gone", "the server no longer knows how much input it was sent"));
+    }
+    // Not safe yet: what the server has may be lost with it, so it is kept until it is acknowledged.
+    this.#sent = goesOn;
     this.#endSent = false;
     if (this.#size && this.#info !== connection.info) connection.resize(this.#size);
     void this.#pump();
@@ -274,8 +285,34 @@ class LastingExec implements LastingConnection {
       this.#failingSinceMs = this.#lostAtMs;
       this.#attempts = 0;
     }
-    this.#handlers.lost?.(error);
+    this.#tellLoss(error);
     this.#reattach(error).catch((reason: unknown) => this.#fail(reason));
+  }
+
+  #tellLoss(error: unknown): void {
+    if (this.#lossTold) return;
+    this.#lossTold = true;
+    this.#handlers.lost?.(error);
+  }
+
+  /** Repeats a start until it is answered, is refused for good or time is up. A loss that the first repetition cures is not worth a word. */
+  async #startAgain(what: ExecWhat, loss: ConnectionError): Promise<ExecConnection> {
+    const { reconnectForMs, chance = Math.random } = this.#options;
+    const signal = this.#options.signal ?? new AbortController().signal;
+    this.#lostAtMs = performance.now();
+    for (let attempt = 0, latest: unknown = loss; ; attempt += 1) {
+      await pause(pauseBefore(attempt, chance()), signal);
+      signal.throwIfAborted();
+      const leftMs = reconnectForMs - (performance.now() - this.#lostAtMs);
+      if (leftMs <= 0) throw gaveUp(reconnectForMs, latest);
+      try {
+        return await this.#open(what, { timeoutMs: Math.min(this.#options.timeoutMs ?? FIRST_ANSWER_MS, leftMs), signal });
+      } catch (error) {
+        if (signal.aborted || !mayPass(error)) throw knowsNoKeys(error) ? loss : error;
+        latest = error;
+        this.#tellLoss(loss);
+      }
+    }
   }
 
   /** Attaches again, with pauses between attempts, until it works, is refused for good or time is up. */
@@ -286,7 +323,7 @@ class LastingExec implements LastingConnection {
       await pause(pauseBefore(this.#attempts++, chance()), this.#over.signal);
       if (this.#over.signal.aborted) return;
       const leftMs = reconnectForMs - (performance.now() - this.#failingSinceMs);
-      if (leftMs <= 0) throw new ConnectionError("gave_up", `no connection for ${Math.round(reconnectForMs / 1000)} s`, { cause: latest });
+      if (leftMs <= 0) throw gaveUp(reconnectForMs, latest);
       try {
         return this.#adopt(await this.#open(this.#reattachment(), { timeoutMs: Math.min(ATTEMPT_MS, leftMs), signal: this.#over.signal }));
       } catch (error) {
@@ -323,14 +360,9 @@ class LastingExec implements LastingConnection {
   }
 }
 
-/** Why an attempt failed, when trying again makes sense. Throws when it does not. */
-function refusal(error: unknown): unknown {
-  if (error instanceof ConnectionError) return error;
-  if (!ApiError.is(error)) throw error;
-  if (TEMPORARY.has(error.status)) return error;
-  if (error.status === 404 || error.status === 410)
-    throw new ConnectionError("session_gone", "the server does not know the session any more", { cause: error });
-  throw error;
+/** A request whose answer may be lost without harm. */
+function resumable(what: ExecWhat, resumeAs: string): ExecWhat {
+  return what.kind === "command" ? { ...what, resumeAs, startKey: what.startKey ?? crypto.randomUUID() } : { ...what, resumeAs };
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

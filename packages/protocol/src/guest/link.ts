@@ -79,7 +79,15 @@ export type SessionResume = z.infer<typeof sessionResume>;
 export const sessionExit = z.object({ code: z.int().min(0).max(255).nullable(), signal: z.string().max(16).nullable() });
 export type SessionExit = z.infer<typeof sessionExit>;
 
-export const sessionStarted = z.object({ pid: z.int().nullable(), input: z.int().min(0) });
+export const sessionStarted = z.object({
+  pid: z.int().nullable(),
+  /** Offset up to which the command took its input. */
+  input: z.int().min(0),
+  /** Offset up to which the agent has input, where that is more. */
+  received: z.int().min(0).optional(),
+  /** True when no more input comes after that. */
+  input_ended: z.boolean().optional(),
+});
 export const sessionSignal = z.object({ signal: z.string().regex(/^[A-Z0-9]{1,16}$/) });
 
 export const guestSession = z.object({

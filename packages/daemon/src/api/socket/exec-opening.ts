@@ -40,18 +40,22 @@ export interface OpenedExec {
   client: string | undefined;
 }
 
-/** Starts the command; `gone` gives it up. Throws `ApiError`, `DeadlineError`. */
+/**
+ * Starts the command, or finds what its start key has started; `gone` gives it up, unless it has a key. `takeOver` is called before the client
+ * is attached. Throws `ApiError`, `DeadlineError`.
+ */
 export async function startExec(
   context: ApiContext,
-  at: { caller: Caller; spriteName: string },
+  at: { caller: Caller; spriteName: string; gone: AbortSignal; takeOver(session: ExecSession): void },
   query: SocketQuery,
-  gone: AbortSignal,
 ): Promise<OpenedExec> {
   const { features, timings } = context;
   const asked = execRequest(query);
-  return await withDeadline("starting the command", { timeoutMs: timings.execStartMs, signal: gone }, async (signal) => {
+  return await withDeadline("starting the command", { timeoutMs: timings.execStartMs, signal: at.gone }, async (signal) => {
     const session = await features.exec.start(at.caller.organizationId, at.spriteName, asked, { signal });
-    const attachment = session.attach();
+    at.takeOver(session);
+    const { client } = ours(query);
+    const attachment = session.attach({ from: asked.startKey === undefined ? "start" : { position: 0 }, client });
     if (asked.work.tty) attachment.resize(asked.work.tty);
     // Too late: nobody waits any more. Without a client the command has its run-on time.
     if (signal.aborted) attachment.close();
@@ -70,9 +74,8 @@ export async function attachExec(
   at.takeOver(session);
   const wantsPicture = session.tty && !session.end && query.offset === undefined && query.screen !== false;
   // The reader holds its place while the picture is drawn.
-  const attachment = session.attach(
-    wantsPicture ? { from: "end" } : query.offset === undefined ? {} : { from: { position: query.offset } },
-  );
+  const from = wantsPicture ? "end" : query.offset === undefined ? "start" : { position: query.offset };
+  const attachment = session.attach({ from, client: ours(query).client });
   try {
     return await withDeadline("attaching", { timeoutMs: context.timings.execStartMs, signal: at.gone }, async () => {
       const size = session.tty && query.cols && query.rows ? { cols: query.cols, rows: query.rows } : undefined;

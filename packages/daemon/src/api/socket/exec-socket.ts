@@ -44,29 +44,30 @@ export async function serveExecSocket(options: ExecSocketOptions): Promise<ExecS
     ...sessionInfo(session, options),
     offset: options.picture?.position ?? attachment.position,
     ...(options.picture ? { screen_bytes: options.picture.data.length } : {}),
-    ...(options.inputAcks ? { input_offset: session.inputAccepted } : {}),
+    ...(options.inputAcks ? { input_offset: session.inputOf(options.client).accepted } : {}),
   });
-  using _acks = options.inputAcks ? acknowledgeInput(session, output) : undefined;
+  using _acks = options.inputAcks ? acknowledgeInput(session, options.client, output) : undefined;
   using _ports = options.ports ? tellPorts(options.ports, session, output) : undefined;
   const outcome = await pump(options, output);
   attachment.close();
   return { outcome, sentBytes: output.sentBytes, ignoredMessages: input.ignored };
 }
 
-/** Tells the client which input is safe, several steps in one message. */
-function acknowledgeInput(session: ExecSession, output: SocketOutput): Disposable {
-  let told = -1;
+/** Tells the client which of its input is safe, several steps in one message. */
+function acknowledgeInput(session: ExecSession, client: string | undefined, output: SocketOutput): Disposable {
+  let told = 0;
   let isDue = false;
   const tell = (): void => {
     isDue = false;
-    if (session.inputTaken > told) output.text({ type: "input_ack", offset: (told = session.inputTaken) });
+    const { taken } = session.inputOf(client);
+    if (taken > told) output.text({ type: "input_ack", offset: (told = taken) });
   };
   const stop = session.onInputTaken(() => {
     if (isDue) return;
     isDue = true;
     setImmediate(tell);
   });
-  if (session.inputTaken > 0) tell();
+  tell();
   return { [Symbol.dispose]: stop };
 }
 

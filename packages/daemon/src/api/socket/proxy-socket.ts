@@ -145,7 +145,7 @@ class ProxySocket {
     this.#answer({
       status: "connected",
       target: target || session.command.replace(/^connect /, ""),
-      ...(this.#isResumable ? { session_id: session.id, input_offset: session.inputAccepted } : {}),
+      ...(this.#isResumable ? { session_id: session.id, input_offset: session.inputOf(undefined).accepted } : {}),
     });
     this.#input.open(attachment);
     const stopAcks = this.#isResumable ? this.#sendAcks(session) : (): void => {};
@@ -237,13 +237,13 @@ class ProxySocket {
   #sendAcks(session: ExecSession): () => void {
     let isWaiting = false;
     // What was said last may have been lost with the last WebSocket, and the client may be waiting for it.
-    if (session.inputTaken > 0) this.#text({ type: "ack", offset: session.inputTaken });
+    if (session.inputOf(undefined).taken > 0) this.#text({ type: "ack", offset: session.inputOf(undefined).taken });
     return session.onInputTaken(() => {
       if (isWaiting) return;
       isWaiting = true;
       setImmediate(() => {
         isWaiting = false;
-        this.#text({ type: "ack", offset: session.inputTaken });
+        this.#text({ type: "ack", offset: session.inputOf(undefined).taken });
       });
     });
   }

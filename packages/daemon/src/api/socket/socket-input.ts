@@ -3,6 +3,7 @@
  * not take it, the socket is not read, so what is held here is bounded by what one read brings.
  */
 import type { Logger } from "@sprited/base";
+import { ApiError } from "@sprited/protocol/errors";
 import { type ClientMessage, decodeClientMessage } from "@sprited/protocol/stream";
 import type WebSocket from "ws";
 import type { RawData } from "ws";
@@ -81,8 +82,12 @@ export class SocketInput {
         }
       }
     } catch (error) {
-      // The command closed its input or ended: the rest has nowhere to go, and its exit says why.
-      logger.debug({ event: "exec.input", err: error }, "input dropped");
+      // Whoever counts comes back and sends it again; what is lost in silence would never come.
+      if (!ApiError.is(error)) {
+        logger.warn({ event: "exec.input", err: error }, "a client's input could not be taken; its connection is cut");
+        attachment.close({ lost: true });
+        socket.terminate();
+      }
       this.#inputOpen = false;
       this.#waiting = [];
       this.#heldBytes = 0;

@@ -10,6 +10,7 @@ import { API_LIMITS, type Endpoint, ENDPOINTS, matchRoute, queryFromUrl, validat
 import { ApiError } from "@sprited/protocol/errors";
 import { CloseCode } from "@sprited/protocol/stream";
 import { type WebSocket, WebSocketServer } from "ws";
+import type { z } from "zod";
 import type { ExecSession } from "../../exec/exec.ts";
 import { logRequest, type RequestFacts, requireReady, routeError } from "../app.ts";
 import { authorize } from "../auth.ts";
@@ -157,20 +158,10 @@ export class Upgrades {
     facts.tokenId = caller.tokenId;
     requireHandshake(request);
     const at = { name: params["name"] ?? "", session_id: params["session_id"] ?? "" };
-    const attach = async (sessionId: string, query: SocketQuery): Promise<OpenedExec> => {
-      const takeOver = (session: ExecSession): void => this.#takeOver(session, query.client);
-      return await attachExec(context, { caller, name: at.name, session_id: sessionId, gone, takeOver }, query);
-    };
-    if (route.name === "attachSocket") {
-      return await attach(
-        at.session_id,
-        validateQuery(ENDPOINTS.attachSocket.query, queryFromUrl(ENDPOINTS.attachSocket.query, url.searchParams)),
-      );
-    }
-    const query = validateQuery(ENDPOINTS.execSocket.query, queryFromUrl(ENDPOINTS.execSocket.query, url.searchParams));
-    const legacyId = query.id || query.session_id;
-    if (legacyId) return await attach(legacyId, query);
-    return await startExec(context, { caller, spriteName: at.name }, query, gone);
+    const { query, sessionId = at.session_id } = execQueryOf(route.name, url);
+    const takeOver = (session: ExecSession): void => this.#takeOver(session, query.client);
+    if (sessionId) return await attachExec(context, { caller, name: at.name, session_id: sessionId, gone, takeOver }, query);
+    return await startExec(context, { caller, spriteName: at.name, gone, takeOver }, query);
   }
 
   /** A client that comes back takes the place of its own older socket, whose unread input is not taken any more (EXEC-15). */
@@ -230,6 +221,18 @@ export class Upgrades {
     }
     return !raw.destroyed;
   }
+}
+
+/** Query of an exec socket; `sessionId`: the session that older clients name in it. */
+function execQueryOf(name: string, url: URL): { query: SocketQuery; sessionId?: string } {
+  if (name === "attachSocket" || name === "startSocket") {
+    const schema = ENDPOINTS[name].query;
+    return { query: validateQuery(schema as z.ZodType<SocketQuery>, queryFromUrl(schema, url.searchParams)) };
+  }
+  const schema = ENDPOINTS.execSocket.query;
+  const query = validateQuery(schema, queryFromUrl(schema, url.searchParams));
+  const sessionId = query.id || query.session_id;
+  return { query, ...(sessionId ? { sessionId } : {}) };
 }
 
 /** Checks what the WebSocket library would refuse, before a command is started. */

@@ -151,7 +151,8 @@ export class MemorySession implements ExecSession {
   readonly sizes: TerminalSize[] = [];
   /** Input bytes the command has not read yet; `write` waits above 256 KiB. */
   inputHeld = 0;
-  inputAccepted = 0;
+  /** Bytes of each client, and of those without a name. */
+  readonly #accepted = new Map<string | undefined, number>();
   /** How clients left: whether they may come back. */
   readonly closes: boolean[] = [];
   clients = 0;
@@ -162,7 +163,7 @@ export class MemorySession implements ExecSession {
   readonly #ended = Promise.withResolvers<SessionEnd>();
   readonly #signalled = Promise.withResolvers<string>();
   readonly #input: Uint8Array[] = [];
-  readonly #takenListeners = new Set<(taken: number) => void>();
+  readonly #takenListeners = new Set<() => void>();
   #inputEnded: boolean;
   #inputChanged: () => void = () => {};
   #inputRoom: (() => void)[] = [];
@@ -199,20 +200,22 @@ export class MemorySession implements ExecSession {
     return { start, end, startOffsets };
   }
 
-  get inputTaken(): number {
-    return this.inputAccepted - this.inputHeld;
+  /** What is held counts as everybody's. */
+  inputOf(client: string | undefined): { accepted: number; taken: number } {
+    const accepted = this.#accepted.get(client) ?? 0;
+    return { accepted, taken: Math.max(0, accepted - this.inputHeld) };
   }
 
   get ended(): Promise<SessionEnd> {
     return this.#ended.promise;
   }
 
-  onInputTaken(listener: (taken: number) => void): () => void {
+  onInputTaken(listener: () => void): () => void {
     this.#takenListeners.add(listener);
     return () => this.#takenListeners.delete(listener);
   }
 
-  attach(options: { from?: AttachFrom } = {}): Attachment {
+  attach(options: { from?: AttachFrom | undefined; client?: string | undefined } = {}): Attachment {
     const reader = this.log.read({ from: options.from ?? "start", holdsBack: true });
     this.clients += 1;
     let open = true;
@@ -224,7 +227,7 @@ export class MemorySession implements ExecSession {
         if (this.#inputEnded) throw new ApiError("exec_invalid", "the input is closed");
         this.#input.push(data);
         this.inputHeld += data.length;
-        this.inputAccepted += data.length;
+        this.#accepted.set(options.client, (this.#accepted.get(options.client) ?? 0) + data.length);
         this.#inputChanged();
         while (this.inputHeld > 256 * 1024 && !this.end) await new Promise<void>((resolve) => this.#inputRoom.push(resolve));
       },
@@ -298,7 +301,7 @@ export class MemorySession implements ExecSession {
       const data = this.#input.shift();
       if (data) {
         this.inputHeld -= data.length;
-        for (const listener of this.#takenListeners) listener(this.inputTaken);
+        for (const listener of this.#takenListeners) listener();
         for (const room of this.#inputRoom.splice(0)) room();
         yield data;
       } else if (this.#inputEnded) return;
