@@ -131,6 +131,9 @@ class BareEnvironment implements Environment {
     return { inner: this.#starts > 0 ? "running" : "absent", inner_error: null, inner_starts: this.#starts };
   }
 
+  /** Its connections are those of the host. */
+  dropInherited(): void {}
+
   bootstrap(): void {
     this.#starts = Math.max(1, this.#starts);
   }

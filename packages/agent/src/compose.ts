@@ -41,6 +41,7 @@ export function composeAgent(parts: AgentParts): Agent {
     machine: parts.machine,
     links,
     serialLink: parts.linkPort && new SerialLink(parts.linkPort, (carrier) => links.serve(carrier)),
+    dropInherited: (bootstrap) => environment.dropInherited(bootstrap),
     onBootstrap: (bootstrap) => service.bootstrap(bootstrap),
   });
   return { boot, links, sessions, files };

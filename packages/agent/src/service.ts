@@ -23,6 +23,11 @@ export interface Environment {
   readonly status: Pick<GuestStatus, "inner" | "inner_error" | "inner_starts">;
   /** The `/` of file calls. */
   readonly files: FileRoot;
+  /**
+   * Ends the connections to the outside that the memory brought along, when the bootstrap asks for
+   * that or brings another identity (BOOT-7). Before `bootstrap`. Throws when one is left.
+   */
+  dropInherited(bootstrap: Bootstrap): void;
   /** Takes over identity and disk; the environment comes up without being asked. */
   bootstrap(bootstrap: Bootstrap): void;
   /** Resolves when commands can be started. Rejects with the reason when they cannot. */

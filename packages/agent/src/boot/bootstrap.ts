@@ -1,9 +1,9 @@
 /**
- * What happens on the boot port (BOOT-2..6).
+ * What happens on the boot port (BOOT-2..7).
  *
  * ```
  * idle ──bootstrap──▶ bootstrapped ──bootstrap (same or new incarnation)──▶ bootstrapped
- *   └──clock or RNG not set──▶ failed: no key, so no work
+ *   └──clock or RNG not set, an inherited connection left──▶ failed: no key, so no work
  * ```
  */
 import type { Duplex } from "node:stream";
@@ -21,6 +21,8 @@ export interface BootOptions {
   machine: Machine;
   links: LinkServer;
   serialLink: SerialLink | undefined;
+  /** Called while the user's processes still rest; no work begins when it throws. */
+  dropInherited: (bootstrap: Bootstrap) => void;
   /** Called after `bootstrapped` was written. */
   onBootstrap: (bootstrap: Bootstrap) => void;
 }
@@ -67,7 +69,7 @@ export class BootProtocol {
   }
 
   #bootstrap(request: Bootstrap): void {
-    const { machine, links } = this.#options;
+    const { machine, links, dropInherited } = this.#options;
     let step = "generation";
     try {
       if (request.generation !== GUEST_GENERATION)
@@ -79,6 +81,8 @@ export class BootProtocol {
       machine.setClock(request.time_ms);
       step = "entropy";
       machine.reseed(Buffer.from(request.entropy, "base64"));
+      step = "connections";
+      dropInherited(request);
       links.setKey({ incarnation: request.incarnation, key });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);

@@ -11,8 +11,9 @@
 import fs from "node:fs";
 import path from "node:path";
 import { ignore, sleep, waitFor } from "@sprited/base";
-import type { Bootstrap, GuestStatus } from "@sprited/protocol/guest";
+import { type Bootstrap, type GuestStatus, USER_NETWORK } from "@sprited/protocol/guest";
 import { FileRoot } from "../fs/root.ts";
+import { dropOutsideConnections } from "../net/inherited.ts";
 import type { Environment } from "../service.ts";
 import { BUSYBOX_SHELL } from "../spawn/launch.ts";
 import type { Child, ProcessTable, SpawnRequest } from "../spawn/process-table.ts";
@@ -96,6 +97,13 @@ export class InnerEnvironment implements Environment {
   /** Makes the namespaces. Resolves when they are ready to be entered. */
   async prepare(): Promise<void> {
     await this.#prepare();
+  }
+
+  dropInherited(bootstrap: Bootstrap): void {
+    const [inner, previous] = [this.#current, this.#bootstrap];
+    if (!inner || !previous || !(bootstrap.drop_connections || isOther(previous, bootstrap))) return;
+    const count = insideNetwork(inner.pidfd, () => dropOutsideConnections(USER_NETWORK.guestAddress));
+    if (count > 0) say(`${count} inherited connections ended`);
   }
 
   bootstrap(bootstrap: Bootstrap): void {

@@ -64,6 +64,8 @@ const sethostnameCall = bind("sethostname", ["str", "size_t"]);
 const prctlCall = bind("prctl", ["int", "ulong", "ulong", "ulong", "ulong"]);
 const syncfsCall = bind("syncfs", ["int"]);
 const socketCall = bind("socket", ["int", "int", "int"]);
+const sendCall = bind("send", ["int", "void *", "size_t", "int"]);
+const recvCall = bind("recv", ["int", "void *", "size_t", "int"]);
 const fchdirCall = bind("fchdir", ["int"]);
 
 export const CLONE_FS = 0x200;
@@ -199,6 +201,26 @@ export function tcpSocket(family: "IPv4" | "IPv6"): number {
   const SOCK_STREAM = 1;
   const SOCK_NONBLOCK = 0o4000;
   return socketCall(AF[family], SOCK_STREAM | SOCK_NONBLOCK | O_CLOEXEC, 0);
+}
+
+/** A socket on which the kernel tells of the sockets of the calling thread's network namespace, close-on-exec. */
+export function diagnosisSocket(): number {
+  const AF_NETLINK = 16;
+  const SOCK_RAW = 3;
+  const NETLINK_SOCK_DIAG = 4;
+  return socketCall(AF_NETLINK, SOCK_RAW | O_CLOEXEC, NETLINK_SOCK_DIAG);
+}
+
+const MSG_DONTWAIT = 0x40;
+
+/** Sends a datagram. Throws `EAGAIN` rather than wait. */
+export function sendNow(fd: number, bytes: Buffer): void {
+  sendCall(fd, bytes, bytes.length, MSG_DONTWAIT);
+}
+
+/** The datagram that is there, in `into`. Throws `EAGAIN` when there is none. */
+export function receiveNow(fd: number, into: Buffer): Buffer {
+  return into.subarray(0, recvCall(fd, into, into.length, MSG_DONTWAIT));
 }
 
 /** Another descriptor of what `fd` has open, close-on-exec. */

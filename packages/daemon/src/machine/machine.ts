@@ -46,8 +46,9 @@ export interface Machine {
   /**
    * Lets the vCPUs run and resolves when the guest has the time of now, has confirmed fresh
    * randomness and has answered on the link. Throws when it does not: the machine is of no use then.
+   * `memory`: the saved one that its VM began with, when no bootstrap may have reached the guest since.
    */
-  resume(spec: MachineSpec, options: { signal?: AbortSignal | undefined }): Promise<void>;
+  resume(spec: MachineSpec, options: { signal?: AbortSignal | undefined; memory?: MemoryRecord | undefined }): Promise<void>;
   /** Writes the memory of a paused machine into its directory; durable when it resolves. The machine may go on afterwards. */
   saveMemory(spec: MachineSpec): Promise<MemoryRecord>;
   /** Removes what `saveMemory` wrote: the machine goes on, and its memory with it. */

@@ -102,7 +102,7 @@ async function startMachine(
       const call = { signal: alive, timeoutMs: options.startTimeoutMs };
       const link = openLink(carrier, record, call);
       link.catch(ignore("awaited below"));
-      await bootstrapGuest(carrier, bootstrapOf(record, spec, source.facts), call);
+      await bootstrapGuest(carrier, bootstrapOf(record, spec, { facts: source.facts, memory }), call);
       return await link;
     });
     return new RunningMachine(options, { record, process, slot, facts: source.facts, firstLink, scope: scope.move() });

@@ -27,6 +27,8 @@ export interface MemoryRecord {
   /** Where the RAM begins in `ram`, bytes. */
   ramOffset: number;
   savedAtMs: number;
+  /** True until it is resumed: it was put in place from another sprite or another time, and so are its connections. */
+  inherited?: boolean | undefined;
 }
 
 export interface MemoryPaths {

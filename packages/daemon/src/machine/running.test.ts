@@ -2,7 +2,9 @@ import { Scope, silentLogger } from "@sprited/base";
 import type { VmExit, VmProcess } from "@sprited/vmm";
 import { expect, test } from "vitest";
 import type { GuestLink } from "../guest/index.ts";
-import { RunningMachine, whileAlive } from "./running.ts";
+import type { MachineSpec } from "./machine.ts";
+import type { MemoryRecord } from "./memory.ts";
+import { bootstrapOf, RunningMachine, whileAlive } from "./running.ts";
 
 test("[LIFE-6] the end of a VM ends its link: no call waits for a guest that is gone", async () => {
   const exited = Promise.withResolvers<VmExit>();
@@ -38,4 +40,19 @@ test("[LIFE-6] whoever waits for a guest's first answer does not wait for one th
   );
   exited.resolve({ kind: "crashed", detail: "" });
   await expect(waiting).rejects.toMatchObject({ code: "vmm_exited_early" });
+});
+
+test("[BOOT-7] the guest is asked to end its connections for a memory that was put in place, and for no other", () => {
+  const record = {
+    incarnation: "i1",
+    spriteId: "s1",
+    directory: "/nowhere",
+    slotIndex: undefined,
+    key: new Uint8Array(32),
+    createdAtMs: 0,
+  };
+  const spec = { hostname: "one", machineId: "0", renewIdentity: false, environment: {} } as Partial<MachineSpec> as MachineSpec;
+  const saved = { agentVersion: "1" } as Partial<MemoryRecord> as MemoryRecord;
+  const asked = (memory?: MemoryRecord) => bootstrapOf(record, spec, { facts: { generation: 1 }, memory }).drop_connections;
+  expect([asked(), asked(saved), asked({ ...saved, inherited: true })]).toEqual([undefined, undefined, true]);
 });

@@ -43,8 +43,15 @@ export function carrierOf(process: VmProcess, slot: NetworkSlot | undefined): Gu
   };
 }
 
+/** What of the machine's beginning the agent must know. */
+export interface Beginning {
+  facts: Pick<GuestFacts, "generation">;
+  /** The saved memory that it goes on with. */
+  memory?: MemoryRecord | undefined;
+}
+
 /** What the agent is told after every start and resume (BOOT-3). Made anew each time: time and randomness are of now. */
-export function bootstrapOf(record: MachineRecord, spec: MachineSpec, facts: GuestFacts): Bootstrap {
+export function bootstrapOf(record: MachineRecord, spec: MachineSpec, { facts, memory }: Beginning): Bootstrap {
   return {
     type: "bootstrap",
     generation: facts.generation,
@@ -53,6 +60,7 @@ export function bootstrapOf(record: MachineRecord, spec: MachineSpec, facts: Gue
     time_ms: Date.now(),
     entropy: randomBytes(64).toString("base64"),
     identity: { hostname: spec.hostname, machine_id: spec.machineId, renew: spec.renewIdentity },
+    ...(memory?.inherited ? { drop_connections: true } : {}),
     environment: spec.environment,
     root_serial: ROOT_DISK_SERIAL,
   };
@@ -125,7 +133,7 @@ export class RunningMachine implements Machine {
     await this.#parts.process.pause();
   }
 
-  async resume(spec: MachineSpec, call: { signal?: AbortSignal | undefined }): Promise<void> {
+  async resume(spec: MachineSpec, call: { signal?: AbortSignal | undefined; memory?: MemoryRecord | undefined }): Promise<void> {
     const { process, record, facts } = this.#parts;
     const timeoutMs = this.#options.startTimeoutMs;
     await withDeadline("resuming the VM", { timeoutMs, signal: call.signal }, async (signal) => {
@@ -134,7 +142,7 @@ export class RunningMachine implements Machine {
       await whileAlive(process, signal, async (alive) => {
         const link = this.#open(timeoutMs);
         link.catch(ignore("awaited below"));
-        const bootstrap = bootstrapOf(record, spec, facts ?? { system: "", generation: GUEST_GENERATION });
+        const bootstrap = bootstrapOf(record, spec, { facts: facts ?? { generation: GUEST_GENERATION }, memory: call.memory });
         await bootstrapGuest(this.#carrier, bootstrap, { signal: alive, timeoutMs });
         await withDeadline("the guest's agent", { timeoutMs, signal: alive }, () => link);
       });

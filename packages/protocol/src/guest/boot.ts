@@ -21,6 +21,8 @@ export const bootRequest = z.discriminatedUnion("type", [
       /** Whether host keys and the machine id on the disk must be made anew. */
       renew: z.boolean(),
     }),
+    /** True when the memory came from another sprite or another time: its connections to the outside are ended (BOOT-7). */
+    drop_connections: z.boolean().optional(),
     /** The sprite's environment, added to every command's. */
     environment: z.record(z.string(), z.string()),
     /** Serial of the block device that holds the user's root. */

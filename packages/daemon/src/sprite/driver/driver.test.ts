@@ -1,7 +1,9 @@
+import { writeFileSync } from "node:fs";
 import { AssertionError } from "@sprited/base";
 import { VmmError } from "@sprited/vmm";
 import { afterEach, describe, expect, test } from "vitest";
-import type { SpriteState } from "../lifecycle.ts";
+import { memoryPaths } from "../../machine/index.ts";
+import { incarnationOf, type SpriteState } from "../lifecycle.ts";
 import { StagedHost, StagedStore, stagedDriver } from "../testing/staged-machines.ts";
 
 const hosts: StagedHost[] = [];
@@ -337,6 +339,29 @@ describe("sprite driver", () => {
       }),
     ).rejects.toThrow("no room");
     expect(driver.state.kind).toBe("cold");
+  });
+
+  test("[BOOT-7] a memory that was put in place is another's until it was resumed, also by the daemon that comes after", async () => {
+    const { driver, host, written } = setup({ kind: "cold" });
+    const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
+    await driver.wake();
+    const files = memoryPaths(host.memoryDirectory);
+    await driver.replaceState({ end, lifeId: "r1" }, async () => {
+      for (const file of [files.ram, files.state]) writeFileSync(file, "");
+      return { memory };
+    });
+    host.failNext = new VmmError("vmm_exited_early", "no");
+    await expect(driver.wake()).rejects.toThrow("no");
+    await driver.wake();
+    await driver.sleep({ depth: "hibernated" });
+    await driver.wake();
+    expect(host.memories.map((one) => one?.inherited)).toEqual([undefined, true, true, undefined]);
+
+    const waking = written.find(({ state }) => state.kind === "waking" && state.memory?.inherited)?.state;
+    const next = newHost();
+    next.boot(undefined, "i2");
+    await setup(waking as SpriteState, next).driver.recover({ ...record, incarnation: incarnationOf(waking as SpriteState) as string });
+    expect(next.memories.map((one) => one?.inherited)).toEqual([true]);
   });
 
   test("[LIFE-12] a broken invariant fails this sprite with its reason", async () => {

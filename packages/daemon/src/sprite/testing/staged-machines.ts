@@ -37,6 +37,8 @@ export class StagedHost {
   readonly memoryDirectory = path.join(this.directory, "memory");
   /** Resumes of what had run before: must stay empty. */
   readonly wrongResumes: string[] = [];
+  /** The saved memories of starts, and of resumes that finish another daemon's. */
+  readonly memories: (MemoryRecord | undefined)[] = [];
   starts = 0;
   stops: string[] = [];
   /** Steps that may still be done before the daemon dies. */
@@ -107,6 +109,7 @@ export class StagedMachines implements Machines {
     const { host } = this;
     this.#step();
     host.starts += 1;
+    host.memories.push(options.memory);
     await host.gate;
     options.signal?.throwIfAborted();
     if (host.failNext) {
@@ -166,8 +169,9 @@ export class StagedMachines implements Machines {
       pause: async () => {
         vm().isPaused = true;
       },
-      resume: async () => {
+      resume: async (_spec, options) => {
         vm().isPaused = false;
+        host.memories.push(options.memory);
         if (!host.failResume) return;
         const error = host.failResume;
         host.failResume = undefined;
@@ -237,6 +241,7 @@ export class StagedStore {
       loadSprites: () => [],
       loadMachines: () => [],
       insertSprite: () => {},
+      finishBatch: () => {},
       updateSprite: () => {},
       claimSprite: (_sprite, record) => record(),
       updateState: (_id, after, change) => {
