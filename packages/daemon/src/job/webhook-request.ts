@@ -22,6 +22,8 @@ export interface Attempt {
   secret: string | undefined;
   atMs: number;
   allowPrivate: boolean;
+  /** Whole attempt, ms; the usual time when left out. */
+  timeoutMs?: number | undefined;
   signal: AbortSignal;
 }
 
@@ -41,10 +43,10 @@ export function signatureOf(body: string, secret: string, atMs: number): string 
 }
 
 export async function sendWebhook(attempt: Attempt): Promise<AttemptResult> {
-  const { url, allowPrivate } = attempt;
+  const { url, allowPrivate, timeoutMs = ATTEMPT_MS } = attempt;
   const host = hostOf(url);
   if (!allowPrivate && isIP(host) !== 0 && !isPublicAddress(host)) return notPublic();
-  const signal = AbortSignal.any([attempt.signal, AbortSignal.timeout(ATTEMPT_MS)]);
+  const signal = AbortSignal.any([attempt.signal, AbortSignal.timeout(timeoutMs)]);
   try {
     const status = await post(attempt, signal);
     if (status >= 200 && status < 300) return { delivered: true, status };
@@ -52,7 +54,7 @@ export async function sendWebhook(attempt: Attempt): Promise<AttemptResult> {
   } catch (error) {
     const code = (error as { code?: unknown }).code;
     if (code === NOT_PUBLIC) return notPublic();
-    return { delivered: false, error: signal.aborted ? `no answer within ${ATTEMPT_MS / 1000} s` : whyUnreachable(code), final: false };
+    return { delivered: false, error: signal.aborted ? `no answer within ${timeoutMs / 1000} s` : whyUnreachable(code), final: false };
   }
 }
 

@@ -47,7 +47,7 @@ export interface JobRecord {
 export type JobRecords = ReturnType<typeof jobRecords>;
 
 export function jobRecords(database: Database) {
-  return { ...changes(database), ...single(database), ...lists(database) };
+  return { ...changes(database), ...single(database), ...lists(database), ...webhooks(database) };
 }
 
 function changes(database: Database) {
@@ -129,10 +129,21 @@ function lists(database: Database) {
     ofSprite(spriteId: string): JobRecord[] {
       return database.all(columns.where("sprite_id", "=", spriteId)).map(fromRow);
     },
-    /** Jobs whose webhook is to be sent, the most urgent first. */
-    pendingWebhooks(limit: number): JobRecord[] {
-      const pending = columns.where("webhook_state", "=", "pending");
-      return database.all(pending.orderBy("webhook_next_at_ms").limit(limit)).map(fromRow);
+  };
+}
+
+function webhooks(database: Database) {
+  const { query } = database;
+  return {
+    /** Webhooks that are to be sent, the most urgent first: as little as tells which is next. */
+    pendingWebhooks(): { jobId: string; spriteId: string; url: string; nextAtMs: number }[] {
+      const pending = query.selectFrom("jobs").select(["id", "sprite_id", "webhook_url", "webhook_next_at_ms"]);
+      return database.all(pending.where("webhook_state", "=", "pending").orderBy("webhook_next_at_ms")).map((row) => ({
+        jobId: row.id,
+        spriteId: row.sprite_id,
+        url: row.webhook_url ?? "",
+        nextAtMs: row.webhook_next_at_ms ?? 0,
+      }));
     },
   };
 }
