@@ -9,6 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { openSimulated, type SimulatedTarget } from "../kit/simulated.ts";
 import { sdkOf } from "../kit/target.ts";
 import { CliHome, collect } from "./cli-run.ts";
+import { Wire } from "./cli-wire.ts";
 
 let target: SimulatedTarget;
 let home: CliHome;
@@ -251,49 +252,4 @@ function pictureOf(directory: string): string[] {
       const content = stat.isFile() ? hash(at) : stat.isSymbolicLink() ? fs.readlinkSync(at) : "";
       return `${entry} ${(stat.mode & 0o170777).toString(8)} ${stat.isSymbolicLink() ? "" : Math.floor(stat.mtimeMs / 1000)} ${content}`;
     });
-}
-
-/** A TCP relay that cuts a connection after so many bytes. */
-class Wire {
-  cutEvery = Infinity;
-  cuts = 0;
-  readonly #server: net.Server;
-
-  private constructor(server: net.Server) {
-    this.#server = server;
-  }
-
-  static async open(to: number): Promise<Wire> {
-    const server = net.createServer();
-    const wire = new Wire(server);
-    server.on("connection", (client) => {
-      const upstream = net.connect(to, "127.0.0.1");
-      let bytes = 0;
-      for (const [from, into] of [
-        [client, upstream],
-        [upstream, client],
-      ] as const) {
-        from.pipe(into);
-        from.on("error", () => into.destroy());
-        from.on("close", () => into.destroy());
-        from.on("data", (chunk: Buffer) => {
-          bytes += chunk.length;
-          if (bytes < wire.cutEvery) return;
-          wire.cuts += 1;
-          client.resetAndDestroy();
-          upstream.resetAndDestroy();
-        });
-      }
-    });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return wire;
-  }
-
-  get port(): number {
-    return (this.#server.address() as net.AddressInfo).port;
-  }
-
-  close(): void {
-    this.#server.close();
-  }
 }

@@ -30,7 +30,12 @@ export class CliHome {
   }
 
   start(args: readonly string[], options: { env?: Record<string, string>; cwd?: string } = {}): ChildProcess {
-    return spawn(SPRITE, [...args], { env: { ...this.env, ...options.env }, cwd: options.cwd ?? this.dir, stdio: "pipe" });
+    return this.startIn(SPRITE, args, options);
+  }
+
+  /** Starts another program in the same environment, such as one that runs the command. */
+  startIn(program: string, args: readonly string[], options: { env?: Record<string, string>; cwd?: string } = {}): ChildProcess {
+    return spawn(program, [...args], { env: { ...this.env, ...options.env }, cwd: options.cwd ?? this.dir, stdio: "pipe" });
   }
 
   async run(

@@ -144,6 +144,30 @@ describe("writing", () => {
     expect([fs.readFileSync(`${top}/f`, "utf8"), await offset()]).toEqual(["0123456789abc", 0]);
   });
 
+  test("[FS-6] an upload that still runs tells how far it is; a newer connection goes on with it, and the older one writes no more", async () => {
+    const upload = "half-open-upload";
+    const answered = Promise.withResolvers<number | undefined>();
+    const older = http.request(at("write", { path: `${top}/f`, upload }), { method: "PUT", headers: headers({ "content-length": "30" }) });
+    older.on("error", () => answered.resolve(undefined));
+    older.on("response", (response) => answered.resolve(response.statusCode));
+    older.write("0123456789");
+    const offset = async (): Promise<number> => ((await (await get("upload", { upload })).json()) as { offset: number }).offset;
+    await waitFor("what arrived", { timeoutMs: 10_000 }, async () => (await offset()) === 10);
+    expect((await put("write", { path: `${top}/f`, upload, offset: 10 }, "newer")).status).toBe(200);
+    older.end("x".repeat(20));
+    expect([412, undefined]).toContain(await answered.promise);
+    expect([fs.readFileSync(`${top}/f`, "utf8"), await offset()]).toEqual(["0123456789newer", 0]);
+  });
+
+  test("[FS-4] a file gets the time of the last change that is asked for, to the ms", async () => {
+    fs.writeFileSync(`${top}/old`, "old");
+    for (const name of ["new", "old"]) {
+      await put("write", { path: `${top}/${name}`, mtime: 1_600_000_000_123 }, "x");
+      expect(Math.floor(fs.statSync(`${top}/${name}`).mtimeMs)).toBe(1_600_000_000_123);
+    }
+    expect((await put("write", { path: `${top}/new`, mtime: -1 }, "x")).status).toBe(400);
+  });
+
   test.runIf(process.getuid?.() === 0)("[FS-15] a full disk is ENOSPC, and what was there stays", async () => {
     await run("mount", ["-t", "tmpfs", "-o", "size=1m", "small", top]);
     try {
@@ -206,6 +230,41 @@ describe("trees", () => {
       entry.resume();
     }
     expect(names).toMatchObject({ [long]: 4, "a b/c": 100_000, again: 100_000, link: 0 });
+  });
+
+  test("[FS-10] times keep their ms both ways", async () => {
+    const times = [0, 1, 122, 123, 500, 999].map((ms) => 1_790_000_000_000 + ms);
+    const tar = pack();
+    for (const ms of times) tar.entry({ name: String(ms), mtime: new Date(ms), pax: { mtime: (ms / 1000).toFixed(9) } }, "x");
+    tar.finalize();
+    expect((await put("tree", { path: `${top}/t` }, await allOf(tar as AsyncIterable<Uint8Array>))).status).toBe(200);
+    expect(times.map((ms) => Math.floor(fs.statSync(`${top}/t/${ms}`).mtimeMs))).toEqual(times);
+    const back = extract();
+    void get("tree", { path: `${top}/t` }).then(async (out) => back.end(Buffer.from(await out.arrayBuffer())));
+    const told: number[] = [];
+    for await (const entry of back) {
+      const { type, mtime, pax } = entry.header;
+      const seconds = Number((pax as { mtime?: string } | null)?.mtime ?? mtime.getTime() / 1000);
+      if (type === "file") told.push(Math.round(seconds * 1000));
+      entry.resume();
+    }
+    expect(told.toSorted((one, other) => one - other)).toEqual(times);
+  });
+
+  test("[FS-10] a tree that is being written tells the bytes of its files that are in their places", async () => {
+    const upload = "a-tree-of-mine";
+    const tar = pack();
+    const request = http.request(at("tree", { path: `${top}/t`, upload }), { method: "PUT", headers: headers() });
+    tar.entry({ name: "a" }, "12345");
+    const half = tar.entry({ name: "b", size: 10 });
+    half.write("half");
+    for (const stream of [request, tar, half]) stream.on("error", () => {});
+    tar.pipe(request);
+    const offset = async (): Promise<number> => ((await (await get("upload", { upload })).json()) as { offset: number }).offset;
+    await waitFor("the first file", { timeoutMs: 10_000 }, async () => (await offset()) === 5);
+    expect(fs.readFileSync(`${top}/t/a`, "utf8")).toBe("12345");
+    request.destroy();
+    await waitFor("its end", { timeoutMs: 10_000 }, async () => (await offset()) === 0);
   });
 
   test("[FS-13] a tar that leads out of the directory is refused, and so is what is no tar", async () => {

@@ -163,7 +163,7 @@ function workOf(message: Extract<ToWorker, { type: "call" }>): Work {
     case "tree_read":
       return readTree(ground, request);
     case "tree_write":
-      return writeTree(ground, request);
+      return writeTree(ground, request, uploads);
     case "watch":
       throw new FileFault("EINVAL", "EINVAL: watches are the other thread's");
   }

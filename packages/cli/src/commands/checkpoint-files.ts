@@ -76,7 +76,7 @@ function pull(context: CommandContext) {
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const parents = options.parents ?? false;
       if (options.recursive) {
-        const { pullTree } = await import("../files/tree.ts");
+        const { pullTree } = await import("../files/tree/pull.ts");
         const { skipped } = await found(target, pullTree(remoteOf(target, id), path, local, { parents }));
         for (const line of skipped) process.stderr.write(`${err("yellow", "left out")} ${printable(line)}\n`);
         if (skipped.length > 0) context.exitCode = 1;

@@ -1,5 +1,6 @@
 /** `sprite file`: files and directories between this computer and a sprite. */
 import { bytesText } from "../files/progress.ts";
+import type { TreeResult } from "../files/tree/result.ts";
 import { err } from "../output/style.ts";
 import { printable } from "../output/text-width.ts";
 import type { Target } from "../settings/load.ts";
@@ -42,11 +43,11 @@ function push(context: CommandContext) {
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const parents = options.parents ?? false;
       if (options.recursive) {
-        const { pushTree } = await import("../files/tree.ts");
+        const { pushTree } = await import("../files/tree/push.ts");
         say(await found(target, pushTree(remoteOf(target), local, remote, { parents })), "sent");
       } else {
         const { pushFile } = await import("../files/push.ts");
-        say({ files: 1, bytes: await found(target, pushFile(remoteOf(target), local, remote, { parents })), skipped: [] }, "sent");
+        say({ files: 1, bytes: await found(target, pushFile(remoteOf(target), local, remote, { parents })), kept: 0, skipped: [] }, "sent");
       }
     });
 }
@@ -67,14 +68,14 @@ function pull(context: CommandContext) {
       const target = await loadVerifiedTarget({ ...context.flags, ...options });
       const parents = options.parents ?? false;
       if (options.recursive) {
-        const { pullTree } = await import("../files/tree.ts");
+        const { pullTree } = await import("../files/tree/pull.ts");
         const result = await found(target, pullTree(remoteOf(target), remote, local, { parents }));
         say(result, "fetched");
         if (result.skipped.some((line) => !line.startsWith("EINVAL "))) context.exitCode = 1;
       } else {
         const { pullFile } = await import("../files/pull.ts");
         const bytes = await found(target, pullFile(remoteOf(target), remote, local, { parents }));
-        say({ files: 1, bytes, skipped: [] }, "fetched");
+        say({ files: 1, bytes, kept: 0, skipped: [] }, "fetched");
       }
     });
 }
@@ -100,11 +101,12 @@ function remoteOf({ server, sprite }: Target) {
 }
 
 /** A line for people, and in any case what is missing. */
-function say(result: { files: number; bytes: number; skipped: readonly string[] }, verb: string): void {
+function say(result: Readonly<TreeResult>, verb: string): void {
   for (const line of result.skipped.slice(0, SKIPPED_SHOWN)) process.stderr.write(`${err("yellow", "left out")} ${printable(line)}\n`);
   const more = result.skipped.length - SKIPPED_SHOWN;
   if (more > 0) process.stderr.write(`${err("yellow", "left out")} ${more} more\n`);
   if (!process.stderr.isTTY) return;
   const what = result.files === 1 ? "" : `${result.files} files, `;
-  process.stderr.write(`${verb} ${what}${bytesText(result.bytes)}\n`);
+  const kept = result.kept === 0 ? "" : `, ${result.kept === result.files ? "all" : result.kept} of them there already`;
+  process.stderr.write(`${verb} ${what}${bytesText(result.bytes)}${kept}\n`);
 }

@@ -5,7 +5,7 @@ import { readSprite } from "../api/sprites.ts";
 import { randomName } from "../args/random-name.ts";
 import { localError } from "../files/local.ts";
 import { Progress } from "../files/progress.ts";
-import { counted } from "../files/push.ts";
+import { counted } from "../files/send.ts";
 import { upload } from "../files/remote.ts";
 import type { CommandContext } from "./catalogue.ts";
 import { JSON_FLAG, newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
@@ -27,7 +27,7 @@ export function build(context: CommandContext) {
       const source: Readable = file === "-" ? process.stdin : fs.createReadStream(file);
       using progress = new Progress(file === "-" ? sprite : file, size);
       const path = `/v1/sprites/${encodeURIComponent(sprite)}/import`;
-      const answer = await upload({ address: server, sprite }, path, counted(source, progress), {
+      const answer = await upload({ address: server, sprite }, path, counted(source, (bytes) => progress.add(bytes)), {
         method: "POST",
         headers: { "content-type": "application/zstd" },
       });

@@ -12,6 +12,14 @@ const WORDS: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only",
 };
 
+/** Lets a time of whole ms be read back as the same number: as seconds it is a binary fraction. */
+const TIME_ROUNDING_S = 1e-6;
+
+/** A time in ms as `utimes` takes it. */
+export function secondsOf(ms: number): number {
+  return ms / 1000 + TIME_ROUNDING_S;
+}
+
 /** The result of `work` on `file`; a refusal of the system becomes a `CliError`. */
 export async function localError<T>(work: Promise<T>, file: string): Promise<T> {
   try {

@@ -12,9 +12,9 @@ const NAME_COLUMNS = 20;
 const RATE_WINDOW_MS = 3_000;
 
 export class Progress implements Disposable {
-  /** Bytes so far. */
+  /** Bytes that have arrived where they belong. */
   done = 0;
-  /** Bytes that ever got through, also those that had to be sent again. */
+  /** Bytes that were ever on the wire, also those that had to be sent again; grows with every other answer, too. */
   moved = 0;
   /** Undefined when it is not known. */
   total: number | undefined;
@@ -33,6 +33,11 @@ export class Progress implements Disposable {
   /** What is being transferred now. */
   set name(name: string) {
     this.#name = name;
+  }
+
+  /** Whether anybody sees it. */
+  get isShown(): boolean {
+    return this.#timer !== undefined;
   }
 
   add(bytes: number): void {

@@ -20,15 +20,15 @@ export function isPassing(error: unknown): boolean {
 
 /** Counts what matters between two losses. */
 export interface Progressing {
-  /** Grows with every byte that is transferred. */
+  /** Grows with every byte that is transferred and every answer that came. */
   readonly moved: number;
   /** Takes its line off the terminal. */
   clear(): void;
 }
 
 /**
- * Runs `attempt` until it succeeds; `attempt` is told whether it goes on after a loss. The first
- * attempt must reach the server: what never worked is an error at once.
+ * Runs `attempt` until it succeeds; `attempt` is told whether it goes on after a loss. Something
+ * must have got through at first: what never worked is an error at once.
  */
 export async function persistently<T>(progress: Progressing, attempt: (isAgain: boolean) => Promise<T>): Promise<T> {
   let lostAtMs: number | undefined;

@@ -11,6 +11,8 @@ import type { Bytes, TreeItem, TreeSource } from "./files.ts";
 
 /** The last entry of a stream that lacks something: a line `CODE path` for each. */
 export const INCOMPLETE_NAME = ".sprite-incomplete";
+/** What a decimal fraction may lack of its ms as a floating-point number. */
+const ROUNDING_MS = 1e-3;
 /** Lines of it. */
 const SKIPPED_MAX = 10_000;
 
@@ -44,6 +46,7 @@ async function fill(tar: Pack, items: AsyncIterable<TreeItem>): Promise<void> {
       name: entry.path,
       mode: entry.mode,
       mtime: new Date(entry.mtime_ms),
+      ...(entry.mtime_ms % 1000 === 0 ? {} : { pax: { mtime: (entry.mtime_ms / 1000).toFixed(3) } }),
       uid: entry.uid,
       gid: entry.gid,
     };
@@ -149,7 +152,14 @@ function treeEntryOf(header: Header): TreeEntry | undefined {
     type,
     size: type === "file" ? (header.size ?? 0) : 0,
     mode: (header.mode ?? 0o644) & 0o7777,
-    mtime_ms: Math.round(header.mtime?.getTime() ?? 0),
-    target: target === null ? null : target,
+    mtime_ms: mtimeOf(header),
+    target,
   };
+}
+
+/** To the ms where the tar has fractions of seconds. */
+function mtimeOf(header: Header): number {
+  const precise = Number((header.pax as { mtime?: string } | null | undefined)?.mtime ?? Number.NaN) * 1000;
+  const ms = Math.floor(Number.isFinite(precise) ? precise + ROUNDING_MS : (header.mtime?.getTime() ?? 0));
+  return Number.isSafeInteger(ms) ? ms : 0;
 }

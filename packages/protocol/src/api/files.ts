@@ -8,6 +8,8 @@ import { endpoint } from "./endpoint.ts";
 import { queryBoolean, queryInteger } from "./query.ts";
 
 const PATH = "Absolute, or relative to `workingDir`";
+/** Last instant with a year of four digits, ms. */
+const TIME_MS_MAX = Date.UTC(9999, 11, 31);
 const DIRECTORY = "What relative paths are relative to; the home of the sprite's user when left out";
 const AS_ROOT = "As root instead of the sprite's user";
 
@@ -17,6 +19,7 @@ const modeText = z
   .string()
   .regex(/^(0o)?[0-7]{1,5}$/, "must be octal, such as 0644")
   .transform((text) => Number.parseInt(text.replace("0o", ""), 8) & 0o7777);
+const upload = z.string().regex(/^[A-Za-z0-9_-]{8,64}$/, "must be 8 to 64 letters and digits");
 const flag = z.boolean().nullish();
 const owner = z.union([z.int().min(0).max(4_294_967_294), z.string().min(1).max(64)]).nullish();
 
@@ -98,11 +101,11 @@ export const fileEndpoints = {
       mkdir: queryBoolean().optional().meta({ description: "The same as `mkdirParents`" }),
       append: queryBoolean().optional(),
       offset: queryInteger({ min: 0, max: Number.MAX_SAFE_INTEGER }).optional(),
-      upload: z
-        .string()
-        .regex(/^[A-Za-z0-9_-]{8,64}$/, "must be 8 to 64 letters and digits")
-        .optional(),
+      upload: upload.optional(),
       sparse: queryBoolean().optional().meta({ description: "Blocks of zeros become holes" }),
+      mtime: queryInteger({ min: 0, max: TIME_MS_MAX })
+        .optional()
+        .meta({ description: "Time of the last change that the file gets, `ms`; now when left out" }),
     }),
     rawBody: "application/octet-stream",
     status: 200,
@@ -115,8 +118,8 @@ export const fileEndpoints = {
     kind: "json",
     access: "token",
     tag: "files",
-    summary: "How much of an interrupted upload has arrived; ours, not part of the official API",
-    query: z.object({ upload: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/, "must be 8 to 64 letters and digits") }),
+    summary: "How much of an upload has arrived, running or interrupted; ours, not part of the official API",
+    query: z.object({ upload }),
     status: 200,
     response: z.object({ offset: z.int() }),
     errors: OF_FILES,
@@ -232,8 +235,13 @@ export const fileEndpoints = {
     access: "token",
     tag: "files",
     summary: "Put the content of a tar stream into a directory; ours, not part of the official API",
-    description: "Each file appears whole. Nothing is written outside of the directory, also not through symlinks in it.",
-    query: z.object({ ...at, mkdirParents: queryBoolean().optional().meta({ description: "Makes missing directories; default true" }) }),
+    description:
+      "Each file appears whole. Nothing is written outside of the directory, also not through symlinks in it. Times are kept to the ms where the tar has them (`mtime` of a pax header). With `upload` (an id of the client's choice) `GET …/fs/upload` tells, while it runs, how many bytes of its files are in their places.",
+    query: z.object({
+      ...at,
+      mkdirParents: queryBoolean().optional().meta({ description: "Makes missing directories; default true" }),
+      upload: upload.optional(),
+    }),
     rawBody: "application/x-tar",
     status: 200,
     response: z.object({ path: z.string(), count: z.int(), totalBytes: z.int() }),

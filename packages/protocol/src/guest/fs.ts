@@ -60,6 +60,8 @@ export const fileRequest = z.discriminatedUnion("op", [
     upload: z.string().max(64).nullable(),
     /** Blocks of zeros become holes. */
     sparse: z.boolean(),
+    /** Time of the last change that the file gets when it is replaced, ms; null: now. */
+    mtime_ms: z.int().nullable().default(null),
   }),
   z.object({ op: z.literal("upload"), ...common, upload: z.string().max(64) }),
   z.object({ op: z.literal("remove"), ...common, path: pathText, recursive: z.boolean() }),
@@ -75,7 +77,14 @@ export const fileRequest = z.discriminatedUnion("op", [
     recursive: z.boolean(),
   }),
   z.object({ op: z.literal("tree_read"), ...common, path: pathText }),
-  z.object({ op: z.literal("tree_write"), ...common, path: pathText, parents: z.boolean() }),
+  z.object({
+    op: z.literal("tree_write"),
+    ...common,
+    path: pathText,
+    parents: z.boolean(),
+    /** The id under which others ask how many bytes of its files are in their places. */
+    upload: z.string().max(64).nullable().default(null),
+  }),
   z.object({ op: z.literal("watch"), ...common, paths: z.array(pathText).min(1).max(FILE_LIMITS.watchPathsMax), recursive: z.boolean() }),
 ]);
 export type FileRequest = z.infer<typeof fileRequest>;
@@ -148,7 +157,7 @@ export const fileRecord = z.discriminatedUnion("kind", [
   /** Something of a tree that is not in it, and why. */
   z.object({ kind: z.literal("skipped"), path: answeredPath, code: z.string().max(32) }),
   z.object({ kind: z.literal("written"), path: answeredPath, size, mode, etag: z.string().max(128) }),
-  /** Bytes of an upload that are kept. */
+  /** Bytes of an upload that have arrived, also of one that is still running. */
   z.object({ kind: z.literal("upload"), offset: size }),
   z.object({ kind: z.literal("changes"), changes: z.array(fileChange).max(FILE_LIMITS.entriesPerRecord) }),
   z.object({ kind: z.literal("total"), count: size, bytes: size }),

@@ -135,7 +135,8 @@ function* copyFile(source: Source, to: Place, options: CopyOptions): Generator<S
   const isPlain = before?.type !== "file";
   if (options.preserve) naming(to.path, () => keepOwner(staging.file, source.facts));
   const kept = isPlain || options.preserve ? undefined : before;
-  yield* commit(to, staging, { before: kept, mode: options.preserve || !kept ? source.facts.mode & 0o777 : null, size: source.facts.size });
+  const mode = options.preserve || !kept ? source.facts.mode & 0o777 : null;
+  yield* commit(to, staging, { before: kept, mode, mtimeMs: null, size: source.facts.size });
   if (options.preserve) naming(to.path, () => changeTimes(staging.file, source.facts.mtimeMs));
   yield* options.changes.add({ path: source.path, dest: to.path }, source.facts.size);
 }

@@ -72,6 +72,7 @@ function workOf(asked: Asked, fd: number): Work {
     length: null,
     upload: null,
     sparse: false,
+    mtime_ms: null,
     uid: null,
     gid: null,
     ...asked,
@@ -98,7 +99,7 @@ function workOf(asked: Asked, fd: number): Work {
     case "tree_read":
       return readTree(ground, request as never);
     case "tree_write":
-      return writeTree(ground, request as never);
+      return writeTree(ground, request as never, uploads);
     default:
       throw new Error("not a call of this test");
   }

@@ -8,6 +8,7 @@ import { entryOf, factsOf } from "./facts.ts";
 import { absolute, look, openDirectory, PARENTS, placeOf } from "./place.ts";
 import { chunk, ifThere, walk } from "./read.ts";
 import { temporaryName, writeAll } from "./staging.ts";
+import type { Uploads } from "./uploads.ts";
 import {
   changeMode,
   changeTimes,
@@ -69,10 +70,11 @@ function* readOne(directory: Fd, name: Name, path: string): Work {
   }
 }
 
-export function* writeTree(ground: Ground, request: FileRequestOf<"tree_write">): Work {
+export function* writeTree(ground: Ground, request: FileRequestOf<"tree_write">, uploads: Uploads): Work {
   const path = absolute(ground, request.path);
   using top = naming(path, () => openTop(ground, path, request.parents));
   const writer = new TreeWriter(top);
+  using arrived = request.upload === null ? undefined : uploads.beginTree(request.upload);
   try {
     let count = 0;
     let bytes = 0;
@@ -81,6 +83,7 @@ export function* writeTree(ground: Ground, request: FileRequestOf<"tree_write">)
       yield* writer.take(input.entry);
       count += 1;
       bytes += input.entry.type === "file" ? input.entry.size : 0;
+      if (arrived) arrived.bytes = bytes;
     }
     yield* writer.finish();
     yield record({ kind: "total", count, bytes });

@@ -11,7 +11,19 @@ import { type Facts, factsOf } from "./facts.ts";
 import { absolute, PARENTS, type Place, targetPlace } from "./place.ts";
 import { requireRegular } from "./read.ts";
 import { Staging, writeAll } from "./staging.ts";
-import { changeMode, changeOwner, copyRange, type Fd, fileSystemMagic, O, openAt, reopen, seekData, seekHole } from "./syscalls.ts";
+import {
+  changeMode,
+  changeOwner,
+  changeTimes,
+  copyRange,
+  type Fd,
+  fileSystemMagic,
+  O,
+  openAt,
+  reopen,
+  seekData,
+  seekHole,
+} from "./syscalls.ts";
 import type { Uploads } from "./uploads.ts";
 
 const FILE_MODE = 0o644;
@@ -60,38 +72,42 @@ function existing(place: Place): Facts | undefined {
 
 function* replace(place: Place, request: WriteRequest, options: { before: Facts | undefined; uploads: Uploads }): Work {
   const { before, uploads } = options;
-  const begun = request.upload === null ? undefined : uploads.take(request.upload, request.offset);
   const isMount = before !== undefined && before.mount !== factsOf(place.directory).mount;
-  const staging =
-    begun?.staging ?? naming(place.path, () => Staging.open(place.directory, { canOverwrite: before !== undefined, isMount }));
-  let size = begun?.offset ?? 0;
+  const open = (): Staging => naming(place.path, () => Staging.open(place.directory, { canOverwrite: before !== undefined, isMount }));
+  const upload = request.upload === null ? { staging: open(), offset: 0 } : uploads.begin(request.upload, request.offset, open);
+  const { staging } = upload;
   let isReceived = false;
   try {
     for (let input = yield INPUT; input.kind !== "end"; input = yield INPUT) {
+      if (request.upload !== null) uploads.requireRunning(request.upload, upload);
       if (input.kind !== "data") throw fault("EINVAL", place.path, "entries are for trees");
       const { bytes } = input;
-      naming(place.path, () => staging.write(bytes, size, request.sparse));
-      size += bytes.length;
+      naming(place.path, () => staging.write(bytes, upload.offset, request.sparse));
+      upload.offset += bytes.length;
     }
+    if (request.upload !== null) uploads.requireRunning(request.upload, upload);
     isReceived = true;
-    naming(place.path, () => fs.ftruncateSync(staging.file.number, size));
-    yield* commit(place, staging, { before, mode: request.mode, size });
+    naming(place.path, () => fs.ftruncateSync(staging.file.number, upload.offset));
+    yield* commit(place, staging, { before, mode: request.mode, mtimeMs: request.mtime_ms, size: upload.offset });
   } finally {
-    if (request.upload !== null && !isReceived) uploads.keep(request.upload, { staging, offset: size });
-    else staging[Symbol.dispose]();
+    if (request.upload === null) staging[Symbol.dispose]();
+    else uploads.end(request.upload, upload, { isReceived });
   }
-  yield written(place, size);
+  yield written(place, upload.offset);
 }
 
 /** Puts what was received to its place, with the owner and mode it is to have. */
 export function* commit(
   place: Place,
   staging: Staging,
-  options: { before: Facts | undefined; mode: number | null; size: number },
+  options: { before: Facts | undefined; mode: number | null; mtimeMs: number | null; size: number },
 ): Generator<Step, void> {
-  const { before, size } = options;
+  const { before, mtimeMs, size } = options;
   if (!staging.inPlace) {
-    naming(place.path, () => attributes(staging.file, before, options.mode));
+    naming(place.path, () => {
+      attributes(staging.file, before, options.mode);
+      if (mtimeMs !== null) elevated(() => changeTimes(staging.file, mtimeMs));
+    });
     try {
       staging.moveTo(place, { isNew: before === undefined });
       return;
@@ -105,7 +121,9 @@ export function* commit(
   using file = naming(place.path, () => reopen(at, O.WRONLY | O.NONBLOCK));
   naming(place.path, () => fs.ftruncateSync(file.number, 0));
   yield* copyBytes(staging.file, file, size, place.path);
-  if (options.mode !== null && isOwner(before?.uid ?? -1)) changeMode(at, options.mode);
+  if (!isOwner(before?.uid ?? -1)) return;
+  if (options.mode !== null) changeMode(at, options.mode);
+  if (mtimeMs !== null) changeTimes(at, mtimeMs);
 }
 
 function thrown(error: unknown): never {

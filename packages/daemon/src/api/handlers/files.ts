@@ -53,6 +53,7 @@ export const fileHandlers: FileHandlers = {
         offset: query.offset ?? 0,
         upload: query.upload ?? null,
         sparse: query.sparse ?? false,
+        mtime_ms: query.mtime ?? null,
       },
       bodyOf(request),
     );
@@ -134,7 +135,7 @@ export const fileHandlers: FileHandlers = {
   },
 
   async writeTree({ params, query, caller, context, request, signal }) {
-    const place = { ...placeOf(query), parents: query.mkdirParents ?? true };
+    const place = { ...placeOf(query), parents: query.mkdirParents ?? true, upload: query.upload ?? null };
     const done = await context.features.files.writeTree(scopeOf(caller, params, signal), place, treeOf(bodyOf(request)));
     return { path: query.path, count: done.count, totalBytes: done.bytes };
   },
