@@ -77,6 +77,11 @@ function checkNames({ daemon, model }: StepContext): void {
     require(!model.deleted.has(sprite.name), `${sprite.name} was deleted and is back`);
     require(model.sprites.has(sprite.name), `${sprite.name} was never asked for`);
   }
+  for (const batch of model.batches.splice(0)) {
+    const there = batch.names.filter((name) => names.has(name));
+    require(there.length === 0 || !batch.isRefused, `${there.join(", ")} was refused and is there`);
+    require([0, batch.names.length].includes(there.length), `of ${batch.names.join(", ")} only ${there.join(", ")} is there`);
+  }
   for (const sprite of model.sprites.values()) {
     require(names.has(sprite.name) || !sprite.isSure || sprite.isDoomed, `${sprite.name} was acknowledged and is gone`);
     if (!names.has(sprite.name)) model.gone(sprite.name);

@@ -38,6 +38,8 @@ export class Model {
   readonly pools = new Map<string, string>();
   /** Claims that were answered: key → name. */
   readonly claims = new Map<string, { pool: string; name: string }>();
+  /** Sprites asked for together and not acknowledged: all of them are there after the next start, or none; refused ones never. */
+  batches: { names: string[]; isRefused: boolean }[] = [];
   /** VMs that were ended under their sprites so far. */
   crashes = 0;
   #last = 0;

@@ -118,12 +118,13 @@ async function create(context: StepContext): Promise<void> {
       ? features.sprites.create({ ...request, organizationId })
       : features.templates.createSprite(templateName, { ...request, organizationId }),
   );
-  settleCreation(model, sprite, outcome.kind);
+  settleCreation(sprite, outcome.kind);
+  if (outcome.kind !== "ok") model.batches.push({ names: [name], isRefused: outcome.kind === "failed" });
 }
 
-function settleCreation(model: Model, sprite: OwedSprite, kind: Outcome<unknown>["kind"]): void {
+function settleCreation(sprite: OwedSprite, kind: Outcome<unknown>["kind"]): void {
   if (kind === "ok") sprite.isSure = true;
-  // What failed is gone, unless what broke it broke the cleaning up as well.
+  // What failed is gone, unless what broke it broke the cleaning up as well: then it goes later.
   if (kind === "failed") sprite.isDoomed = true;
 }
 
@@ -270,7 +271,8 @@ async function fork(context: StepContext, sprite: OwedSprite): Promise<void> {
     `fork ${sprite.name} as ${names.join(", ")}${memory ? " with memory" : ""}`,
     ({ features, organizationId }) => features.forks.fork({ organizationId, source: sprite.name, names, memory }),
   );
-  for (const each of forks) settleCreation(model, each, outcome.kind);
+  for (const each of forks) settleCreation(each, outcome.kind);
+  if (outcome.kind !== "ok") model.batches.push({ names, isRefused: outcome.kind === "failed" });
 }
 
 async function template(context: StepContext, sprite: OwedSprite): Promise<void> {
@@ -310,7 +312,7 @@ async function claim(context: StepContext): Promise<void> {
   const outcome = await ask(context, `claim ${name} from ${poolName}`, ({ features, organizationId }) =>
     features.pools.claim(organizationId, poolName, request, { signal: AbortSignal.timeout(PATIENCE_MS) }),
   );
-  settleCreation(model, sprite, outcome.kind);
+  settleCreation(sprite, outcome.kind);
   if (outcome.kind === "ok") model.claims.set(name, { pool: poolName, name });
 }
 

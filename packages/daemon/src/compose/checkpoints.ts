@@ -86,7 +86,7 @@ export function composeCheckpoints(input: CheckpointInput): CheckpointFeatures {
     vmmBuild: input.vmmBuild,
     admit: input.admit,
   });
-  const forks = new Forks({ sprites, states, files, activities, scratch: layout.scratch, logger });
+  const forks = new Forks({ sprites, batches: sprites.batches, states, files, activities, scratch: layout.scratch, logger });
   const archives = new Archives({ sprites, checkpoints, states, files, pool, activities, scratch: layout.scratch, logger });
   const readers = new CheckpointReaders({
     ...throwaway,

@@ -2,7 +2,7 @@
  * Forks: sprites that begin with another's state (docs/spec/forks.md). The source is copied once,
  * however many there are; each fork is cloned from that copy, which is then thrown away.
  *
- * Invariants: all forks or none; the source keeps its identity, its sessions and its connections;
+ * Invariants: all forks or none, also when the daemon dies on the way; the source keeps its identity, its sessions and its connections;
  * a fork's identity is its own before its first command.
  */
 import { randomBytes } from "node:crypto";
@@ -12,7 +12,7 @@ import { ignore, type Logger, Scope } from "@sprited/base";
 import { API_LIMITS, spriteNameProblem } from "@sprited/protocol/api";
 import { ApiError } from "@sprited/protocol/errors";
 import { type CheckpointFiles, pathsIn, type SpriteStates, type StateFiles } from "../checkpoint/index.ts";
-import type { Activities, SpriteOrigin, Sprites, SpriteView } from "../sprite/index.ts";
+import type { Activities, Batches, SpriteOrigin, Sprites, SpriteView } from "../sprite/index.ts";
 
 /** Forks of one call. */
 const FORKS_MAX = 100;
@@ -33,7 +33,8 @@ export interface ForkRequest {
 }
 
 export interface ForksOptions {
-  sprites: Pick<Sprites, "create" | "get" | "delete">;
+  sprites: Pick<Sprites, "create" | "get">;
+  batches: Pick<Batches, "finish" | "abandon">;
   states: SpriteStates;
   files: CheckpointFiles;
   activities: Activities;
@@ -51,7 +52,7 @@ export class Forks {
 
   /** Makes every fork or none. Throws `fork_invalid`, `sprite_name_taken`, and what copying throws. */
   async fork(request: ForkRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<SpriteView[]> {
-    const { sprites, logger } = this.#options;
+    const { sprites, batches, logger } = this.#options;
     const startedMs = performance.now();
     const source = sprites.get(request.organizationId, request.source);
     const names = forkNames(request, source.name);
@@ -63,12 +64,13 @@ export class Forks {
       diskBytes: copy.diskBytes,
       memory: copy.files.memory,
     };
+    const batchId = randomBytes(6).toString("hex");
     await using made = new Scope(`forks of ${source.name}`);
-    const views: SpriteView[] = [];
+    made.defer("forks", () => batches.abandon(batchId));
     const waiting = [...names];
     const one = async (): Promise<void> => {
       for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-        const view = await sprites.create(
+        await sprites.create(
           {
             organizationId: request.organizationId,
             name,
@@ -78,15 +80,14 @@ export class Forks {
             urlSettings: { auth: "sprite", privateAccess: source.urlSettings.privateAccess },
             imageName: source.imageName,
           },
-          { signal: options.signal, origin },
+          { signal: options.signal, origin, batchId },
         );
-        made.defer(name, () => sprites.delete(request.organizationId, name));
-        views.push(view);
       }
     };
     const results = await Promise.allSettled(Array.from({ length: Math.min(PARALLEL, names.length) }, () => one()));
     const failed = results.find((result) => result.status === "rejected");
     if (failed) throw failed.reason;
+    batches.finish(batchId);
     made.move();
     logger.info(
       {
@@ -100,7 +101,7 @@ export class Forks {
       },
       "forked",
     );
-    return views.map(({ name }) => sprites.get(request.organizationId, name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
+    return names.map((name) => sprites.get(request.organizationId, name));
   }
 
   /** One copy of the source that all forks are cloned from; goes when disposed. */

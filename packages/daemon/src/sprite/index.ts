@@ -1,4 +1,5 @@
 export type { Replaced, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./driver/index.ts";
+export type { Batches } from "./batches.ts";
 export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export type { MachineEvent, WakeKind } from "./machine-event.ts";
 export { type GuestLife, isPlacedLife, type LifeEnd, placedLifeId } from "./life.ts";

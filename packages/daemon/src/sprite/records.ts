@@ -4,9 +4,12 @@ import type { SpriteState } from "./lifecycle.ts";
 import type { Sprite } from "./sprite.ts";
 
 export interface SpriteRecords {
-  loadSprites(): { sprite: Sprite; state: SpriteState }[];
+  /** `isUnfinished`: its batch was never finished, so it belongs to nobody. */
+  loadSprites(): { sprite: Sprite; state: SpriteState; isUnfinished: boolean }[];
   loadMachines(): MachineRecord[];
-  insertSprite(sprite: Sprite, state: SpriteState): void;
+  insertSprite(sprite: Sprite, state: SpriteState, batchId?: string): void;
+  /** From now on the sprites of the batch exist. */
+  finishBatch(batchId: string): void;
   /** Writes the user's fields; never the state. */
   updateSprite(sprite: Sprite): void;
   /** Writes the state, and in the same transaction the machine that begins or ends with it. */

@@ -11,6 +11,7 @@ import { ApiError } from "@sprited/protocol/errors";
 import { v7 as uuidv7 } from "uuid";
 import type { Machine, Machines } from "../machine/index.ts";
 import { Activities } from "./activity.ts";
+import { Batches } from "./batches.ts";
 import { checkMachine } from "./check.ts";
 import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
 import type { GuestLife, LifeEnd } from "./life.ts";
@@ -27,6 +28,7 @@ import {
   type CreateOptions,
   type CreateSprite,
   definedOnly,
+  newSprite,
   placeOf,
   type Sprite,
   type SpriteCheck,
@@ -62,6 +64,8 @@ export interface RegistryOptions {
 export interface Entry {
   sprite: Sprite;
   driver: SpriteDriver;
+  /** The batch it is part of, until that is finished. */
+  batchId: string | undefined;
 }
 
 export class SpriteRegistry implements Sprites {
@@ -69,6 +73,8 @@ export class SpriteRegistry implements Sprites {
   readonly activities = new Activities({ nowMs: Date.now });
   /** Wakes and sleeps of all machines, those of spares too. */
   readonly machineEvents = new Listeners<[MachineEvent]>();
+  /** Sprites that are made together. */
+  readonly batches: Batches;
   readonly #options: RegistryOptions;
   readonly #index = new SpriteIndex();
   readonly #listeners = new Listeners<[view: SpriteView, change: "changed" | "deleted"]>();
@@ -76,6 +82,13 @@ export class SpriteRegistry implements Sprites {
 
   constructor(options: RegistryOptions) {
     this.#options = options;
+    this.batches = new Batches({
+      index: this.#index,
+      records: options.records,
+      freeDisk: (id) => this.#freeDisk(id),
+      appeared: (entry) => this.#announce(entry, "changed"),
+      logger: options.logger,
+    });
     this.#rest = new SpriteRest({
       settings: options.rest ?? NO_REST,
       entries: () => this.#index.all(),
@@ -90,8 +103,9 @@ export class SpriteRegistry implements Sprites {
    */
   async recover(found: (spriteId: string, life: GuestLife) => void): Promise<void> {
     const machines = new Map(this.#options.records.loadMachines().map((record) => [record.spriteId, record]));
-    const work = this.#options.records.loadSprites().map(async ({ sprite, state }) => {
-      const entry = this.#hold(sprite, state.kind === "creating" ? { kind: "deleting", incarnation: undefined } : state);
+    const work = this.#options.records.loadSprites().map(async ({ sprite, state, isUnfinished }) => {
+      const isNobodys = isUnfinished || state.kind === "creating";
+      const entry = this.#hold(sprite, isNobodys ? { kind: "deleting", incarnation: undefined } : state);
       await entry.driver.recover(machines.get(sprite.id));
       if (entry.driver.life) found(sprite.id, entry.driver.life);
     });
@@ -100,11 +114,8 @@ export class SpriteRegistry implements Sprites {
 
   async create(request: CreateSprite, options: CreateOptions = {}): Promise<SpriteView> {
     const { defaults } = this.#options;
-    const config: SpriteConfig = {
-      cpus: request.config.cpus ?? defaults.cpus,
-      memoryMib: request.config.memoryMib ?? defaults.memoryMib,
-      storageGb: request.config.storageGb ?? defaults.storageGb,
-    };
+    const { cpus, memoryMib, storageGb } = { ...defaults, ...definedOnly(request.config) };
+    const config: SpriteConfig = { cpus, memoryMib, storageGb };
     requireWithinHost(config, this.#options.limits);
     const { organizationId } = request;
     await this.#options.quotas?.requireSprite(organizationId, this.#ofOrganization(organizationId).length);
@@ -112,33 +123,19 @@ export class SpriteRegistry implements Sprites {
     await using reservation = this.#index.reserve(placeOf({ organizationId, poolId: spare?.poolId }), request.name);
     const origin = options.origin ?? (await imageOrigin(this.#options.images, request.imageName ?? defaults.imageName, config.storageGb));
     await requireRoom(this.#options.pool, origin);
-    const nowMs = Date.now();
-    const sprite: Sprite = {
-      id: spare?.spriteId ?? uuidv7(),
-      organizationId: request.organizationId,
-      name: request.name,
-      config,
-      environment: request.environment,
-      labels: request.labels,
-      urlSettings: { auth: request.urlSettings.auth ?? "sprite", privateAccess: request.urlSettings.privateAccess },
-      idleSeconds: request.idleSeconds,
-      imageName: origin.image.name,
-      imageDigest: origin.image.digest,
-      createdAtMs: nowMs,
-      updatedAtMs: nowMs,
-      lastRunningAtMs: undefined,
-      poolId: spare?.poolId,
-    };
+    const id = spare?.spriteId ?? uuidv7();
+    const sprite = newSprite(request, config, { id, origin, poolId: spare?.poolId, nowMs: Date.now() });
+    // Between its disk and its memory it is nobody's either.
+    const batchId = options.batchId ?? (origin.memory ? id : undefined);
     await using scope = new Scope(`creating ${sprite.name}`);
-    this.#options.records.insertSprite(sprite, { kind: "creating" });
-    scope.defer("record", () => this.#options.records.deleteSprite(sprite.id));
-    scope.defer("disk", () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }));
-    await fs.mkdir(this.#directory(sprite.id), { mode: 0o711 });
-    await this.#options.pool.clone(origin.diskPath, diskPathOf(this.#directory(sprite.id)), { signal: options.signal });
-    const entry = this.#hold(sprite, { kind: "creating" });
-    scope.defer("entry", () => this.#index.remove(entry));
+    this.#options.records.insertSprite(sprite, { kind: "creating" }, batchId);
+    const entry = this.#hold(sprite, { kind: "creating" }, batchId);
+    scope.defer("sprite", () => this.batches.takeBack(entry));
+    await fs.mkdir(this.#directory(id), { mode: 0o711 });
+    await this.#options.pool.clone(origin.diskPath, diskPathOf(this.#directory(id)), { signal: options.signal });
     entry.driver.created();
     if (origin.memory) await placeMemory(this.#options.pool, entry.driver, origin.memory);
+    if (batchId === id) this.batches.finish(batchId);
     scope.move();
     reservation.keep();
     return this.#view(entry);
@@ -292,6 +289,7 @@ export class SpriteRegistry implements Sprites {
 
   /** Lets go of every machine; VMs run on. */
   async close(): Promise<void> {
+    this.batches.close();
     await this.#rest.close();
     await Promise.all(this.#index.all().map((entry) => entry.driver.detach()));
   }
@@ -321,10 +319,11 @@ export class SpriteRegistry implements Sprites {
     return this.#index.all().flatMap((entry) => ("memory" in entry.driver.state ? (entry.driver.state.memory?.system ?? []) : []));
   }
 
-  #hold(sprite: Sprite, state: SpriteState): Entry {
+  #hold(sprite: Sprite, state: SpriteState, batchId?: string): Entry {
     const { records, machines, logger, stopGraceMs } = this.#options;
     const entry: Entry = {
       sprite,
+      batchId,
       driver: new SpriteDriver({
         spriteId: sprite.id,
         state,
@@ -340,7 +339,7 @@ export class SpriteRegistry implements Sprites {
           this.#options.quotas?.requireRunning(organizationId, running.length);
           return await this.#rest.admit(entry, signal);
         },
-        freeDisk: () => fs.rm(this.#directory(sprite.id), { recursive: true, force: true }),
+        freeDisk: () => this.#freeDisk(sprite.id),
         publish: (after) => this.#published(entry, after),
         touched: () => this.activities.touch(sprite.id),
         observe: (event) => this.machineEvents.tell(event),
@@ -357,7 +356,7 @@ export class SpriteRegistry implements Sprites {
 
   #published(entry: Entry, state: SpriteState): void {
     if (state.kind === "running") entry.sprite = { ...entry.sprite, lastRunningAtMs: Date.now() };
-    if (state.kind !== "deleting") this.#announce(entry, "changed");
+    if (state.kind !== "deleting" && entry.batchId === undefined) this.#announce(entry, "changed");
   }
 
   /** All that the organization pays for, spares in pools too. */
@@ -389,6 +388,10 @@ export class SpriteRegistry implements Sprites {
 
   #announce(entry: Entry, change: "changed" | "deleted"): void {
     if (!this.#listeners.isEmpty) this.#listeners.tell(this.#view(entry), change);
+  }
+
+  async #freeDisk(spriteId: string): Promise<void> {
+    await fs.rm(this.#directory(spriteId), { recursive: true, force: true });
   }
 
   #directory(spriteId: string): string {

@@ -56,7 +56,7 @@ export class SpriteIndex {
     return this.#byId.get(id);
   }
 
-  /** Undefined for missing sprites and for those whose creation was not acknowledged or whose deletion was. */
+  /** Undefined for missing sprites, those whose creation or batch was not acknowledged and those whose deletion was. */
   byName(organizationId: string, name: string): Entry | undefined {
     const entry = this.#organizations.get(organizationId)?.byName.get(name);
     return entry && isVisible(entry) ? entry : undefined;
@@ -111,6 +111,7 @@ export class SpriteIndex {
 }
 
 function isVisible(entry: Entry): boolean {
+  if (entry.batchId !== undefined) return false;
   const { kind } = entry.driver.state;
   return kind !== "creating" && kind !== "deleting";
 }

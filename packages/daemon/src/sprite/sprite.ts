@@ -47,6 +47,30 @@ export interface SpriteClaim {
   environment: Readonly<Record<string, string>>;
 }
 
+/** The record of a sprite that is about to be made. */
+export function newSprite(
+  request: CreateSprite,
+  config: SpriteConfig,
+  made: { id: string; origin: SpriteOrigin; poolId: string | undefined; nowMs: number },
+): Sprite {
+  return {
+    id: made.id,
+    organizationId: request.organizationId,
+    name: request.name,
+    config,
+    environment: request.environment,
+    labels: request.labels,
+    urlSettings: { auth: request.urlSettings.auth ?? "sprite", privateAccess: request.urlSettings.privateAccess },
+    idleSeconds: request.idleSeconds,
+    imageName: made.origin.image.name,
+    imageDigest: made.origin.image.digest,
+    createdAtMs: made.nowMs,
+    updatedAtMs: made.nowMs,
+    lastRunningAtMs: undefined,
+    poolId: made.poolId,
+  };
+}
+
 /** The sprite that a spare becomes: somebody's own, from now on. */
 export function claimedSprite(spare: Sprite, claim: SpriteClaim, nowMs: number): Sprite {
   return {
@@ -111,6 +135,8 @@ export interface CreateOptions {
   origin?: SpriteOrigin | undefined;
   /** Makes a spare of that pool with that id, under any name. */
   spare?: { spriteId: string; poolId: string } | undefined;
+  /** Makes it part of a batch: nobody meets it before that is finished, and it goes with the batch. */
+  batchId?: string | undefined;
 }
 
 export interface UpdateSprite {

@@ -3,9 +3,10 @@
  * share: text, whole numbers (times in ms, booleans as 0/1), bytes; JSON as text.
  */
 import type { SessionSchema } from "./session-tables.ts";
+import type { BatchSchema } from "./sprite-batches.ts";
 import type { TemplateSchema } from "./template-tables.ts";
 
-export interface Schema extends TemplateSchema, SessionSchema {
+export interface Schema extends TemplateSchema, SessionSchema, BatchSchema {
   organizations: {
     id: string;
     slug: string;

@@ -1,5 +1,6 @@
 /** The sprite queries as the sprite hub takes them: one object, state changes with their VM in one transaction. */
 import type { Database } from "./database.ts";
+import { addToBatch, finishBatch, unfinishedSprites } from "./sprite-batches.ts";
 import {
   deleteSprite,
   insertSprite,
@@ -22,9 +23,17 @@ export interface StateChange {
 /** `State` is what was stored; its form is the caller's. */
 export function spriteRecords<State extends StateRecord>(database: Database) {
   return {
-    loadSprites: () => loadSprites<State>(database),
+    loadSprites() {
+      const unfinished = unfinishedSprites(database);
+      return loadSprites<State>(database).map((record) => ({ ...record, isUnfinished: unfinished.has(record.sprite.id) }));
+    },
     loadMachines: () => loadVms(database),
-    insertSprite: (sprite: SpriteRecord, state: State) => insertSprite(database, sprite, state),
+    insertSprite: (sprite: SpriteRecord, state: State, batchId?: string) =>
+      database.transaction(() => {
+        insertSprite(database, sprite, state);
+        if (batchId !== undefined) addToBatch(database, sprite.id, batchId);
+      }),
+    finishBatch: (batchId: string) => finishBatch(database, batchId),
     updateSprite: (sprite: SpriteRecord) => updateSprite(database, sprite),
     updateState(spriteId: string, state: State, change: StateChange = {}) {
       database.transaction(() => {
