@@ -262,11 +262,7 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
   it("[NET-22] what a reloaded firewall flushed comes back", async () => {
     await world.host("nft", ["flush", "ruleset"]);
     expect(await guest.dial("tcp", INTERNET, 80)).not.toContain("198.51.100.2");
-    await world.host(
-      "nft",
-      ["-f", "-"],
-      "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}\n",
-    );
+    await world.host("nft", ["table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}\n"]);
     expect(await guest.dial("tcp", INTERNET, 80)).toMatch(REFUSED);
     await slots.ask({ op: "refresh" });
     expect(await guest.dial("tcp", INTERNET, 80)).toBe("internet 198.51.100.2");
@@ -275,11 +271,13 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
 
   it("[NET-24] the host's rules hold when a slot's are gone", async () => {
     const netns = other.netnsPath.split("/").at(-1) ?? "";
-    await world.host(
-      "ip",
-      ["netns", "exec", netns, "nft", "-f", "-"],
+    await world.host("ip", [
+      "netns",
+      "exec",
+      netns,
+      "nft",
       "flush ruleset\ntable ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname uplink masquerade\n }\n}\n",
-    );
+    ]);
     expect(await neighbour.dial("tcp", INTERNET, 80)).toContain("internet");
     await expectClosed(neighbour, [
       ...[...ELSEWHERE, "192.168.50.20", mine.agentAddress.host].map((address) => ({ host: address, port: 80 })),
@@ -289,11 +287,7 @@ describe.skipIf(unsupported)("what a guest reaches", { timeout: TEST_TIMEOUT_MS 
 
   it("[NET-24] a slot's rules hold when the host's are gone", async () => {
     await world.host("nft", ["flush", "ruleset"]);
-    await world.host(
-      "nft",
-      ["-f", "-"],
-      "table ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname wan masquerade\n }\n}\n",
-    );
+    await world.host("nft", ["table ip nat {\n chain p {\n type nat hook postrouting priority srcnat;\n oifname wan masquerade\n }\n}\n"]);
     expect(await guest.dial("tcp", INTERNET, 80)).toContain("internet");
     await expectClosed(
       guest,
@@ -458,7 +452,7 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
       await slots.ask({ op: "release", index: first.index });
       const [second] = (await slots.acquire(1)).slots as [NetworkSlot];
       expect(second).toEqual(first);
-      await world.host("ip", ["netns", "exec", "internet", "nft", "-f", "-"], strays);
+      await world.host("ip", ["netns", "exec", "internet", "nft", strays]);
       const again = await world.plug(name, second, second.userTap, USER_NIC);
       await deed(guest);
       expect(await guest.failure()).toBe("ECONNRESET");
@@ -591,7 +585,7 @@ describe.skipIf(unsupported)("slots over time", { timeout: TEST_TIMEOUT_MS }, ()
   });
 
   it("[NET-22] a hand-written chain that drops is reported, not touched", async () => {
-    await world.host("nft", ["-f", "-"], "table inet own {\n chain guard {\n type filter hook forward priority 10; policy drop;\n }\n}\n");
+    await world.host("nft", ["table inet own {\n chain guard {\n type filter hook forward priority 10; policy drop;\n }\n}\n"]);
     const slots = await world.slots({ ...OPTIONS, home: "/report", spare: 0 });
     const problems = await slots.ask<NetworkProblem[]>({ op: "problems" });
     await world.host("nft", ["delete", "table", "inet", "own"]);

@@ -176,12 +176,13 @@ export class NetworkWorld implements AsyncDisposable {
     });
     // Names of namespaces are files below /run.
     await world.host("mount", ["-t", "tmpfs", "tmpfs", "/run"]);
+    await world.host("sh", ["-ec", STRICT_NFT]);
     // A new namespace copies this from the machine.
     await world.host("sysctl", ["-q", "-w", "net.ipv4.ip_forward=0"]);
     await world.host("ip", ["-batch", "-"], HOST_LINKS);
     await world.host("ip", ["-n", "internet", "-batch", "-"], INTERNET_LINKS);
     await world.host("ip", ["-n", "lan", "-batch", "-"], LAN_LINKS);
-    await world.host("nft", ["-f", "-"], DOCKER_RULES);
+    await world.host("nft", [DOCKER_RULES]);
     return world;
   }
 
@@ -284,6 +285,18 @@ export class NetworkWorld implements AsyncDisposable {
     return ["-t", String(this.#holder.pid), "-m", "-n"];
   }
 }
+
+/** Puts an nft as choosy as that of Ubuntu 24.04 (1.0.9) before this machine's: it takes no socket for a file. */
+const STRICT_NFT = `real=$(command -v nft)
+cp "$real" /run/nft-real
+cat > /run/nft << 'END'
+#!/bin/sh
+if [ "$1" = -f ] && [ -S /dev/stdin ]; then echo 'Error: Not a regular file: "/dev/stdin"' >&2; exit 1; fi
+exec /run/nft-real "$@"
+END
+chmod 755 /run/nft
+mount --bind /run/nft "$real"
+`;
 
 const HOST_LINKS = `netns add internet
 netns add lan

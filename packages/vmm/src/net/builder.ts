@@ -12,6 +12,7 @@ import { ignore, type Logger, run, waitFor } from "@sprited/base";
 import { VmmError } from "../errors.ts";
 import { formatRange, type Ipv4Range } from "./address.ts";
 import { COMMAND_TIMEOUT_MS, type HostNetwork } from "./host.ts";
+import { nftArguments } from "./nft.ts";
 import type { NetworkProblem, NetworkSlot } from "./network.ts";
 import { hostLinkPrefix, type NetworkPlan, planSlot, slotIndexOf, slotNames, slotOf, type SlotPlan, UPLINK } from "./plan.ts";
 import { linkBatch, namespaceBatch, readSlotLinks, slotRules, slotSysctls, tapBatch, uplinkBatch } from "./slot-setup.ts";
@@ -79,7 +80,7 @@ export class HostSlotBuilder implements SlotBuilder {
     if (!links?.taps) return false;
     const hasAddress = networkInterfaces()[slot.hostLink]?.some((address) => address.address === slot.hostAddress) ?? false;
     if (!hasAddress || !links.uplink) await this.#relink(slot, links.uplink);
-    await inNamespace(slot, "nft", ["-f", "-"], slotRules(this.#plan, formatRange(this.#subnet)));
+    await inNamespace(slot, "nft", nftArguments(slotRules(this.#plan, formatRange(this.#subnet))));
     return true;
   }
 
@@ -102,7 +103,7 @@ export class HostSlotBuilder implements SlotBuilder {
   async #furnish(slot: SlotPlan): Promise<void> {
     await inNamespace(slot, "sysctl", ["-e", "-q", "-w", ...slotSysctls()]);
     await ipBatch(tapBatch(this.#plan, slot) + uplinkBatch(slot), ["-n", slot.netns]);
-    await inNamespace(slot, "nft", ["-f", "-"], slotRules(this.#plan, formatRange(this.#subnet)));
+    await inNamespace(slot, "nft", nftArguments(slotRules(this.#plan, formatRange(this.#subnet))));
   }
 
   async #relink(slot: SlotPlan, hasUplink: boolean): Promise<void> {
@@ -163,11 +164,8 @@ async function ipBatch(commands: string, where: readonly string[] = []): Promise
   await run("ip", [...where, "-batch", "-"], { input: commands, timeoutMs: COMMAND_TIMEOUT_MS });
 }
 
-async function inNamespace(slot: SlotPlan, program: string, args: readonly string[], input?: string): Promise<void> {
-  await run("nsenter", [`--net=${path.join(NETNS_DIRECTORY, slot.netns)}`, program, ...args], {
-    timeoutMs: COMMAND_TIMEOUT_MS,
-    ...(input === undefined ? {} : { input }),
-  });
+async function inNamespace(slot: SlotPlan, program: string, args: readonly string[]): Promise<void> {
+  await run("nsenter", [`--net=${path.join(NETNS_DIRECTORY, slot.netns)}`, "--", program, ...args], { timeoutMs: COMMAND_TIMEOUT_MS });
 }
 
 /** Runs `work` for each, a few at a time; waits for all before it throws the first error. */

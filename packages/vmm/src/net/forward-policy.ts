@@ -59,7 +59,7 @@ export function isLegacyForwardBlocked(plan: NetworkPlan, rules: string): boolea
   return all.includes("-P FORWARD DROP") && !all.some((line) => line === `-A FORWARD ${own}`);
 }
 
-/** `nft -f` that lets our links pass at the top of a chain. The rules read as iptables writes them. */
+/** `nft` that lets our links pass at the top of a chain. The rules read as iptables writes them. */
 export function forwardAcceptRules(plan: NetworkPlan, block: ForwardBlock): string {
   const at = `${block.family} ${block.table} ${block.chain}`;
   const links = `"${hostLinkPrefix(plan)}*"`;

@@ -1,5 +1,5 @@
 /**
- * What is done on the host's side, as text for `nft -f`. Pure.
+ * What is done on the host's side, as text for `nft`. Pure.
  *
  * Invariants: one table per home holds everything and looks only at this home's links (by the
  * prefix of their names), so that nothing else on the host is touched; it repeats what the slots
@@ -16,7 +16,7 @@ export function hostTable(plan: NetworkPlan): string {
   return `sprited_${plan.homeId}`;
 }
 
-/** `nft -f` on the host; replaces the home's table in one transaction. */
+/** `nft` on the host; replaces the home's table in one transaction. */
 export function hostRules(plan: NetworkPlan, subnet: Ipv4Range): string {
   const links = `"${hostLinkPrefix(plan)}*"`;
   const table = hostTable(plan);
@@ -81,7 +81,7 @@ ${set("resolvers", plan.resolvers)}
 `;
 }
 
-/** `nft -f` that removes the table; also when it is not there. */
+/** `nft` that removes the table; also when it is not there. */
 export function removeTable(table: string): string {
   return `table inet ${table}\ndelete table inet ${table}\n`;
 }
@@ -93,7 +93,7 @@ export function claimTable(subnet: Ipv4Range): string {
   return `sprited_range_${formatRange(subnet).replaceAll(/[./]/g, "_")}`;
 }
 
-/** `nft -f` that claims a range; fails when another home has it. */
+/** `nft` that claims a range; fails when another home has it. */
 export function claimRules(plan: NetworkPlan, subnet: Ipv4Range): string {
   const table = claimTable(subnet);
   return `create table inet ${table}\nadd chain inet ${table} home_${plan.homeId}\n`;

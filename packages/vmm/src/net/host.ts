@@ -28,6 +28,7 @@ import {
 } from "./host-rules.ts";
 import { removeHomeRecord, writeHomeRecord } from "./home-records.ts";
 import type { NetworkOptions, NetworkProblem } from "./network.ts";
+import { nftArguments } from "./nft.ts";
 import { type NetworkPlan, planNetwork, usableSubnets } from "./plan.ts";
 import { findResolvers } from "./resolvers.ts";
 import { TUN_DEVICE } from "./support.ts";
@@ -133,9 +134,9 @@ export async function inspectNetwork(options: NetworkOptions): Promise<NetworkPr
   return [...problems, ...(await legacyProblems(plan)), ...resolverProblems(plan)];
 }
 
-/** Runs `nft -f -`; nothing when there is nothing to do. */
+/** Applies rules; nothing when there is nothing to do. */
 async function nft(rules: string): Promise<void> {
-  if (rules !== "") await run("nft", ["-f", "-"], { input: rules, timeoutMs: COMMAND_TIMEOUT_MS });
+  if (rules !== "") await run("nft", nftArguments(rules), { timeoutMs: COMMAND_TIMEOUT_MS });
 }
 
 async function claimRange(

@@ -1,5 +1,5 @@
 /**
- * What is done inside a slot's namespace, as text for `ip -batch`, `sysctl` and `nft -f`. Pure.
+ * What is done inside a slot's namespace, as text for `ip -batch`, `sysctl` and `nft`. Pure.
  *
  * ```
  *  guest (root ns)  ──NIC── sprited-mgmt 192.168.127.1 ┐                       ┌ spHHHHHHHH-N (host)
@@ -87,7 +87,7 @@ export function uplinkBatch(slot: SlotPlan): string {
   ]);
 }
 
-/** `nft -f` in the namespace; replaces what was there. `subnet` is the range of all slots of this home. */
+/** `nft` in the namespace; replaces what was there. `subnet` is the range of all slots of this home. */
 export function slotRules(plan: NetworkPlan, subnet: string): string {
   return `table inet sprited
 delete table inet sprited
