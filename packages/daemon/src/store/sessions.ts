@@ -110,9 +110,19 @@ export function sessionRecords(database: Database) {
       database.runUnflushed(database.query.deleteFrom("sessions").where("sprite_id", "=", spriteId));
       database.runUnflushed(database.query.deleteFrom("adopted_lives").where("sprite_id", "=", spriteId));
     },
+    /** Whose input of the session is whose. */
+    input: (spriteId: string, id: string) => sessionInput(database, spriteId, id),
+    ...starts(database),
+    ...adoptions(database),
+  };
+}
+
+function starts(database: Database) {
+  const sessions = () => database.query.selectFrom("sessions");
+  return {
     /** The session that a request with this key started. */
     findByStartKey(spriteId: string, key: string): SessionRecord | undefined {
-      const row = database.first(from().selectAll().where("sprite_id", "=", spriteId).where("start_key", "=", key));
+      const row = database.first(sessions().selectAll().where("sprite_id", "=", spriteId).where("start_key", "=", key));
       return row && recordOf(row);
     },
     /** The guest has the command of a session with a start key. */
@@ -122,10 +132,7 @@ export function sessionRecords(database: Database) {
       );
     },
     isBegun: (spriteId: string, id: string): boolean =>
-      database.first(from().select("start_begun").where("sprite_id", "=", spriteId).where("id", "=", id))?.start_begun === 1,
-    /** Whose input of the session is whose. */
-    input: (spriteId: string, id: string) => sessionInput(database, spriteId, id),
-    ...adoptions(database),
+      database.first(sessions().select("start_begun").where("sprite_id", "=", spriteId).where("id", "=", id))?.start_begun === 1,
   };
 }
 
