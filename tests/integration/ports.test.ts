@@ -2,7 +2,10 @@
 import { once } from "node:events";
 import net from "node:net";
 import { sleep, waitFor } from "@sprited/base";
+import { openProxy } from "@sprited/protocol/client";
+import type { WebSocketLike } from "@sprited/protocol/client/exec";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
 import { ExecSocket } from "../kit/exec-socket.ts";
 import { ProxySocket } from "../kit/proxy-socket.ts";
 import { openSimulated, type SimulatedTarget } from "../kit/simulated.ts";
@@ -81,6 +84,76 @@ test("[PROXY-6] a vanished client's connection waits without keeping the sprite 
   const late = await ProxySocket.open(target, "box", { resume: proxy.answer["session_id"], offset: 10 });
   await late.closed();
   expect([late.closeCode, late.received.toString()]).toEqual([1000, "were awaybye"]);
+});
+
+test("[PROXY-5] asked for twice under one key it is made once, also while it is being made", async () => {
+  let accepted = 0;
+  const port = await serve((socket) => {
+    accepted += 1;
+    socket.end("hello");
+  });
+  const ask = { port, resumable: true, key: "the-key" };
+  const [one, two] = await Promise.all([ProxySocket.open(target, "box", ask), ProxySocket.open(target, "box", ask)]);
+  const three = await ProxySocket.open(target, "box", ask);
+  expect(new Set([one, two, three].map(({ answer }) => answer["session_id"])).size).toBe(1);
+  await waitFor("the bytes from their beginning", { timeoutMs: 5_000 }, () => three.received.toString() === "hello");
+  expect(accepted).toBe(1);
+  const refused = await ProxySocket.open(target, "box", { ...ask, key: "not a key" });
+  expect(refused.answer).toMatchObject({ status: "error", code: "body_invalid" });
+  three.close();
+});
+
+test("[PROXY-11] a client whose WebSocket is cut before the answer asks again, and the peer is connected to once", async () => {
+  let accepted = 0;
+  const port = await serve((socket) => {
+    accepted += 1;
+    socket.pipe(socket);
+  });
+  // Loses the first two answers on their way to the client.
+  let toLose = 2;
+  const sockets = new Set<net.Socket>();
+  const relay = net.createServer((client) => {
+    const upstream = net.connect(Number(new URL(target.baseUrl).port), "127.0.0.1");
+    for (const socket of [client, upstream]) {
+      sockets.add(socket.on("error", () => {}));
+      socket.once("close", () => [client, upstream].forEach((end) => end.destroy()));
+    }
+    client.pipe(upstream);
+    upstream.on("data", (data: Buffer) => {
+      if (toLose > 0 && data.includes('"status":"connected"')) {
+        toLose -= 1;
+        client.resetAndDestroy();
+      } else client.write(data);
+    });
+  });
+  servers.push(relay);
+  relay.listen(0, "127.0.0.1");
+  await once(relay, "listening");
+  const told: string[] = [];
+  let heard = "";
+  const connection = await openProxy(
+    {
+      baseUrl: `http://127.0.0.1:${(relay.address() as net.AddressInfo).port}`,
+      token: target.token,
+      sprite: "box",
+      openSocket: (url, headers) => new WebSocket(url, { headers }) as unknown as WebSocketLike,
+    },
+    { host: "127.0.0.1", port },
+    {
+      data: (bytes, taken) => {
+        heard += Buffer.from(bytes).toString();
+        taken();
+      },
+      eof: () => told.push("eof"),
+      lost: () => told.push("lost"),
+      back: () => told.push("back"),
+    },
+  );
+  await connection.write(Buffer.from("once"));
+  connection.end();
+  await connection.ended;
+  expect([heard, accepted, told]).toEqual(["once", 1, ["lost", "back", "eof"]]);
+  for (const socket of sockets) socket.destroy();
 });
 
 test("[PROXY-7] a newer WebSocket ends the older one; an unknown connection is told", async () => {

@@ -2,7 +2,7 @@
  * TCP connections into sprites (PROXY-1..8): sessions of a kind of their own, found again by their
  * id when their client lost its WebSocket.
  */
-import { after, DeadlineError, waitFor } from "@sprited/base";
+import { after, DeadlineError, ignore, waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { ConnectFailure } from "@sprited/protocol/guest";
 import type { Exec, ExecSession } from "../exec/index.ts";
@@ -39,6 +39,8 @@ export interface ProxyTarget {
 export interface ProxyRequestOptions {
   /** Whether it outlives its client. */
   resumable: boolean;
+  /** Name of the client's choice for a resumable one: asked for again under it, it is the same connection (PROXY-5). */
+  key?: string | undefined;
   signal?: AbortSignal;
 }
 
@@ -47,6 +49,8 @@ export class Proxies {
   readonly #sprites: { idOf(organizationId: string, spriteName: string): string };
   /** Resumable connections by id, also for a while after their end. */
   readonly #resumable = new Map<string, ExecSession>();
+  /** Resumable connections by sprite and their client's key, also while they are being made. */
+  readonly #keyed = new Map<string, Promise<ExecSession>>();
 
   constructor(options: { exec: Exec; sprites: { idOf(organizationId: string, spriteName: string): string } }) {
     this.#exec = options.exec;
@@ -55,6 +59,20 @@ export class Proxies {
 
   /** Connects from inside the sprite. Throws `ApiError`; `target_unreachable` says why in its message. */
   async connect(organizationId: string, spriteName: string, target: ProxyTarget, options: ProxyRequestOptions): Promise<ExecSession> {
+    if (!options.resumable || options.key === undefined) return await this.#connect(organizationId, spriteName, target, options);
+    const place = `${this.#sprites.idOf(organizationId, spriteName)}/${options.key}`;
+    for (let known = this.#keyed.get(place); known; known = this.#keyed.get(place)) {
+      const session = await known.catch(ignore("whoever asked for it left before it was made"));
+      if (session) return session;
+    }
+    const made = this.#connect(organizationId, spriteName, target, options);
+    this.#keyed.set(place, made);
+    const forget = (): void => void this.#keyed.delete(place);
+    made.then((session) => session.ended.then(() => after(ENDED_KEPT_MS, forget)), forget);
+    return await made;
+  }
+
+  async #connect(organizationId: string, spriteName: string, target: ProxyTarget, options: ProxyRequestOptions): Promise<ExecSession> {
     try {
       const session = await this.#exec.start(
         organizationId,

@@ -22,6 +22,8 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024;
  * we tell it of received bytes: both directions would wait for each other.
  */
 const WINDOW_BYTES = 1024 * 1024;
+/** For how long the first WebSocket is tried again when it is lost before the server's answer, ms. */
+const FIRST_FOR_MS = 60_000;
 /** Unsent bytes at which sending waits. */
 const BUFFER_BYTES_MAX = 1024 * 1024;
 /** Largest message sent, bytes. */
@@ -75,6 +77,7 @@ class Connection implements ProxyConnection {
   readonly #ended = Promise.withResolvers<void>();
   #signal: AbortSignal | undefined;
   #socket: WebSocketLike | undefined;
+  readonly #key = crypto.randomUUID();
   #sessionId: string | undefined;
   #kept = new InputKeeper(0);
   #sent = 0;
@@ -103,10 +106,27 @@ class Connection implements ProxyConnection {
     this.#signal = signal;
     signal?.addEventListener("abort", () => this.#settle(signal.reason), { once: true });
     try {
-      await this.#dial();
+      await this.#begin();
     } catch (error) {
       this.#settle(error);
       throw error;
+    }
+  }
+
+  /** Nothing was sent yet, and the server knows the connection by its key: one that is cut before the answer is asked for again. */
+  async #begin(): Promise<void> {
+    const untilMs = performance.now() + FIRST_FOR_MS;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#dial();
+        if (attempt > 1) this.#handlers.back?.();
+        return;
+      } catch (error) {
+        const isCut = error instanceof ConnectionError && ["unreachable", "closed"].includes(error.code);
+        if (!isCut || this.#isSettled || performance.now() > untilMs) throw error;
+        if (attempt === 1) this.#handlers.lost?.(error);
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseBefore(attempt, Math.random())));
     }
   }
 
@@ -178,7 +198,9 @@ class Connection implements ProxyConnection {
   }
 
   #request(): object {
-    return this.#sessionId === undefined ? { ...this.#to, resumable: true } : { resume: this.#sessionId, offset: this.#received };
+    return this.#sessionId === undefined
+      ? { ...this.#to, resumable: true, key: this.#key }
+      : { resume: this.#sessionId, offset: this.#received };
   }
 
   #connected(socket: WebSocketLike, answer: Extract<ProxyAnswer, { status: "connected" }>): void {

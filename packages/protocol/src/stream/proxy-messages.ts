@@ -4,7 +4,7 @@
  *
  * ```
  * client  {"host","port"}                     one connection, as the official clients ask for it
- *         {"host","port","resumable":true}    one that outlives its WebSocket; ours
+ *         {"host","port","resumable":true}    one that outlives its WebSocket; ours. With "key" asked for again when the answer was lost
  *         {"resume":ID,"offset":N}            goes on with it after N bytes were received; ours
  * server  {"status":"connected","target",…} or {"status":"error","target","error","code"}
  * then    binary both ways; on resumable connections also `eof` and `ack` both ways, `reset` from the server
@@ -13,7 +13,7 @@
 
 /** First message of a client. */
 export type ProxyRequest =
-  | { kind: "connect"; host: string; port: number; resumable: boolean }
+  | { kind: "connect"; host: string; port: number; resumable: boolean; key?: string }
   | { kind: "resume"; sessionId: string; offset: number };
 
 /** First message of a server. */
@@ -38,6 +38,7 @@ export type ProxyText =
   | { type: "reset"; error: string };
 
 const HOST_LENGTH_MAX = 253;
+const KEY_PATTERN = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** Reads a client's first message; a string says what is wrong with it. */
 export function decodeProxyRequest(text: string): ProxyRequest | string {
@@ -48,10 +49,12 @@ export function decodeProxyRequest(text: string): ProxyRequest | string {
     if (typeof resume !== "string" || !/^[0-9]{1,20}$/.test(resume)) return "resume must be the id of a connection";
     return isOffset(offset) ? { kind: "resume", sessionId: resume, offset } : "offset must be a count of bytes";
   }
-  const { host, port, resumable } = value;
+  const { host, port, resumable, key } = value;
   if (host !== undefined && (typeof host !== "string" || host.length > HOST_LENGTH_MAX)) return "host must be a name or an IP address";
   if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535) return "port must be a number from 1 to 65535";
-  return { kind: "connect", host: host || "localhost", port, resumable: resumable === true };
+  if (key !== undefined && (typeof key !== "string" || !KEY_PATTERN.test(key))) return "key must be 1 to 64 letters, digits, - or _";
+  const connect = { kind: "connect", host: host || "localhost", port } as const;
+  return resumable === true ? { ...connect, resumable, ...(key === undefined ? {} : { key }) } : { ...connect, resumable: false };
 }
 
 /** Reads a server's first message; undefined when it is none. */

@@ -131,7 +131,8 @@ class ProxySocket {
       await session.inputKnown;
       return session;
     }
-    return await proxies.connect(caller.organizationId, spriteName, request, { resumable: request.resumable, signal: this.#gone.signal });
+    const { resumable, key } = request;
+    return await proxies.connect(caller.organizationId, spriteName, request, { resumable, key, signal: this.#gone.signal });
   }
 
   async #serve(session: ExecSession, request: ProxyRequest, target: string): Promise<ProxyOutcome["outcome"]> {
