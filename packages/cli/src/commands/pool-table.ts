@@ -63,12 +63,12 @@ export function poolTable(pools: readonly Pool[]): string[] {
   );
 }
 
-/** Draws the table anew whenever it changed. Never resolves; throws when the server refuses. */
-export async function watchPools(load: () => Promise<Pool[]>): Promise<never> {
+/** Draws the lines anew whenever they changed. Never resolves; throws when the server refuses. */
+export async function watchLines(load: () => Promise<string[]>): Promise<never> {
   let before = "";
   let linesDrawn = 0;
   for (;;) {
-    const lines = poolTable(await load());
+    const lines = await load();
     const text = lines.join("\n");
     if (text !== before) {
       const up = process.stdout.isTTY && linesDrawn > 0 ? `\x1b[${linesDrawn}A\r\x1b[J` : "";

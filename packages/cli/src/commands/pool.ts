@@ -10,7 +10,8 @@ import { isObject } from "../settings/files.ts";
 import type { Server } from "../settings/target.ts";
 import type { CommandContext } from "./catalogue.ts";
 import { JSON_FLAG, newCommand, ORG_FLAG, ORG_HELP } from "./command.ts";
-import { type Pool, poolTable, readPool, watchPools } from "./pool-table.ts";
+import { type Pool, poolTable, readPool, watchLines } from "./pool-table.ts";
+import { poolWords } from "./pool-words.ts";
 import { loadVerifiedServer } from "./server.ts";
 
 /** A patient claim waits a minute on the server, ms. */
@@ -61,7 +62,7 @@ function list(context: CommandContext) {
     .option(ORG_FLAG, ORG_HELP)
     .action(async (options) => {
       const server = await loadVerifiedServer({ ...context.flags, ...options });
-      if (options.watch) return await watchPools(() => loadPools(server));
+      if (options.watch) return await watchLines(async () => poolTable(await loadPools(server)));
       const pools = await loadPools(server);
       if (options.json)
         process.stdout.write(
@@ -77,7 +78,7 @@ function list(context: CommandContext) {
 }
 
 function get(context: CommandContext) {
-  return newCommand("get", "Show one pool.", [["sprite pool get web --json", "for programs"]])
+  return newCommand("get", "Show one pool, and how its claims and spares went.", [["sprite pool get web --json", "for programs"]])
     .argument("<name>", "the pool")
     .option("-w, --watch", "keep showing what changes until Ctrl-C")
     .option(JSON_FLAG, "print JSON")
@@ -85,9 +86,15 @@ function get(context: CommandContext) {
     .action(async (name, options) => {
       const server = await loadVerifiedServer({ ...context.flags, ...options });
       const load = async (): Promise<unknown> => await callApi(server, { method: "GET", path: poolPath(name) });
-      if (options.watch) return await watchPools(async () => [readPool(await load())]);
-      show(await load(), options.json);
+      if (options.watch) return await watchLines(async () => poolLines(await load()));
+      show(await load(), options.json, poolLines);
     });
+}
+
+/** A pool with what it counted and measured. */
+function poolLines(answer: unknown): string[] {
+  const words = poolWords(answer, Date.now());
+  return [...poolTable([readPool(answer)]), ...(words.length === 0 ? [] : ["", ...words])];
 }
 
 function update(context: CommandContext) {
@@ -184,10 +191,10 @@ async function loadPools(server: Server): Promise<Pool[]> {
   return (isObject(answer) && Array.isArray(answer["pools"]) ? answer["pools"] : []).map(readPool);
 }
 
-function show(answer: unknown, isJson: true | undefined): void {
+function show(answer: unknown, isJson: true | undefined, lines = (shown: unknown) => poolTable([readPool(shown)])): void {
   const pool = readPool(answer);
   if (isJson) process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
-  else process.stdout.write(`${poolTable([pool]).join("\n")}\n`);
+  else process.stdout.write(`${lines(answer).join("\n")}\n`);
   if (!isJson && pool.lastError !== undefined) process.stderr.write(`${err("red", "last filling failed:")} ${pool.lastError}\n`);
 }
 

@@ -3,7 +3,16 @@
  * for each, without query (commands and their environment travel there) and without tokens.
  */
 import { randomUUID } from "node:crypto";
-import { type Endpoint, matchRoute, queryFromUrl, type Route, validateBody, validateQuery } from "@sprited/protocol/api";
+import {
+  type Endpoint,
+  type EndpointName,
+  ENDPOINTS,
+  matchRoute,
+  queryFromUrl,
+  type Route,
+  validateBody,
+  validateQuery,
+} from "@sprited/protocol/api";
 import { ApiError } from "@sprited/protocol/errors";
 import { Hono } from "hono";
 import type { Caller } from "../organization/index.ts";
@@ -17,7 +26,7 @@ import { HANDLERS } from "./handlers/index.ts";
 /** Facts of a request for its log line, filled in as they become known. */
 export interface RequestFacts {
   requestId: string;
-  endpoint?: string;
+  endpoint?: EndpointName | "control";
   sprite?: string | undefined;
   organization?: string;
   tokenId?: string;
@@ -34,7 +43,12 @@ export function createApp(context: ApiContext): Hono {
     const facts: RequestFacts = { requestId: randomUUID() };
     const startedMs = context.clock.monotonicMs();
     const { response, error } = await answer(context, req.raw, facts);
-    logRequest(context, facts, { method: req.method, status: response.status, durationMs: context.clock.monotonicMs() - startedMs, error });
+    noteRequest(context, facts, {
+      method: req.method,
+      status: response.status,
+      durationMs: context.clock.monotonicMs() - startedMs,
+      error,
+    });
     return response;
   });
   return app;
@@ -124,13 +138,23 @@ export function routeError(route: Exclude<Route, { kind: "endpoint" | "control" 
   }
 }
 
-/** The one line of a request. Faults of ours are errors, with their cause; the rest is information. */
-export function logRequest(
+/** Path of control connections, which are no endpoint of the table. */
+const CONTROL_PATH = "/v1/sprites/{name}/control";
+
+/** Counts a request and writes its one line. Faults of ours are errors, with their cause; the rest is information. */
+export function noteRequest(
   context: ApiContext,
   facts: RequestFacts,
   outcome: { method: string; status: number; durationMs: number; error: ApiError | undefined },
 ): void {
   const { error } = outcome;
+  context.features.metrics.requestServed({
+    method: outcome.method,
+    route: facts.endpoint === undefined ? undefined : facts.endpoint === "control" ? CONTROL_PATH : ENDPOINTS[facts.endpoint].path,
+    status: facts.clientGone ? undefined : outcome.status,
+    durationMs: outcome.durationMs,
+    code: error?.code,
+  });
   const { clientGone, ...known } = facts;
   const fields = { event: "request", ...known, method: outcome.method, status: outcome.status, durationMs: Math.round(outcome.durationMs) };
   if (clientGone) context.logger.info({ ...fields, outcome: "client_gone" }, "the client left");

@@ -8,6 +8,7 @@ import type { Exec } from "../exec/exec.ts";
 import type { Files } from "../files/index.ts";
 import type { Jobs } from "../job/index.ts";
 import type { Forks } from "../fork/index.ts";
+import type { Metrics } from "../metrics/index.ts";
 import type { Caller, Organizations, Quotas } from "../organization/index.ts";
 import type { PoolsFeature } from "../pool/index.ts";
 import type { PortWatches, Proxies } from "../ports/index.ts";
@@ -43,6 +44,7 @@ export interface ApiFeatures {
   organizations: Organizations;
   quotas: Quotas;
   garbage: Pick<GarbageCollection, "run">;
+  metrics: Metrics;
 }
 
 /** Periods a test may shorten, ms. */

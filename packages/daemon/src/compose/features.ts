@@ -11,6 +11,7 @@ import { Files } from "../files/index.ts";
 import type { Forks } from "../fork/index.ts";
 import { Jobs } from "../job/index.ts";
 import { type BootSnapshots, openMachines } from "../machine/index.ts";
+import { Metrics } from "../metrics/index.ts";
 import { ensureFirstToken, Organizations, Quotas } from "../organization/index.ts";
 import type { Pools } from "../pool/index.ts";
 import { PortWatches, Proxies } from "../ports/index.ts";
@@ -41,6 +42,7 @@ export interface Features {
   organizations: Organizations;
   quotas: Quotas;
   garbage: GarbageCollection;
+  metrics: Metrics;
   snapshots: BootSnapshots;
   /** Settles everything an earlier daemon left; call once, before requests are answered. */
   recover(): Promise<void>;
@@ -92,6 +94,7 @@ export async function composeFeatures(parts: HostParts, settings: FeatureSetting
     organizations,
     quotas,
     garbage: new GarbageCollection({ layout, references: () => referencesOf(settled) }),
+    metrics: new Metrics({ sprites, exec, jobs, pools: prepared.pools }),
     snapshots,
     recover: () => settle(settled),
     async close() {

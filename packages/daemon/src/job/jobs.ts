@@ -5,7 +5,7 @@
  * Invariants: the row is stored before the agent can hear of the command; a command is asked for
  * once at most; every job reaches an end with a reason where the outcome is not known.
  */
-import { every, ignore, type Logger, sleep } from "@sprited/base";
+import { every, ignore, Listeners, type Logger, sleep } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 import type { Exec, ExecSession, LogPiece, LogQuery } from "../exec/exec.ts";
 import type { Sprites } from "../sprite/sprite.ts";
@@ -50,6 +50,8 @@ interface Open {
 }
 
 export class Jobs {
+  /** Told of each job that ended, when its end is stored. */
+  readonly ends = new Listeners<[JobRecord]>();
   readonly #options: JobOptions;
   readonly #open = new Map<string, Open>();
   readonly #webhooks: Webhooks;
@@ -73,17 +75,20 @@ export class Jobs {
 
   /** Settles what an earlier daemon left (JOB-9); call once, after exec has found its sessions again. */
   async recover(): Promise<void> {
-    const { records, nowMs } = this.#options;
+    const { records } = this.#options;
     for (const job of records.open()) {
       const session = this.#session(job);
       if (session) this.#follow(runs(job, session.createdAtMs), session, this.#opened(job.id, Promise.resolve()));
-      else if (job.state === "starting")
-        records.update(lost(job, "the server stopped before the command was started; it did not run", nowMs()));
-      else records.update(lost(job, this.#spriteIs(job) ? "its session is gone" : "the sprite was deleted", nowMs()));
+      else if (job.state === "starting") this.#lost(job, "the server stopped before the command was started; it did not run");
+      else this.#lost(job, this.#spriteIs(job) ? "its session is gone" : "the sprite was deleted");
     }
     for (const spriteId of records.spriteIds()) for (const job of records.ofSprite(spriteId)) this.#purgeOrphan(job);
     this.#webhooks.wake();
     await this.sweep();
+  }
+
+  get openCount(): number {
+    return this.#open.size;
   }
 
   /** Starts a command, or finds the job of the same idempotency key. Throws `ApiError`. */
@@ -265,6 +270,13 @@ export class Jobs {
     open.run = new JobRun({ job, session, records, nowMs, logger, onEnd: (ended) => this.#ended(ended) });
   }
 
+  /** A job of an earlier daemon whose outcome nobody knows. */
+  #lost(job: JobRecord, reason: string): void {
+    const ended = lost(job, reason, this.#options.nowMs());
+    this.#options.records.update(ended);
+    this.ends.tell(ended);
+  }
+
   #finish(job: JobRecord): void {
     this.#options.records.update(job);
     this.#options.records.inputTaken(job.id);
@@ -273,6 +285,7 @@ export class Jobs {
 
   #ended(job: JobRecord): void {
     this.#options.logger.info({ event: "job_end", job: job.id, sprite: job.spriteName, outcome: job.state }, "job ended");
+    this.ends.tell(job);
     this.#settled(job.id);
     if (job.webhook) this.#webhooks.wake();
   }

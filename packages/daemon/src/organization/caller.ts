@@ -19,5 +19,5 @@ export function requireSpriteName(caller: Caller, name: string): void {
 
 /** Throws `forbidden` for tokens that are not admin tokens. */
 export function requireAdmin(caller: Caller): void {
-  if (!caller.admin) throw new ApiError("forbidden", "only an admin token may manage organizations and tokens");
+  if (!caller.admin) throw new ApiError("forbidden", "only an admin token may make this call");
 }

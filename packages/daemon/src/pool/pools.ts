@@ -57,13 +57,11 @@ export interface PoolsOptions {
   nowMs(): number;
 }
 
-/** Something that took its time in a pool. */
-export interface PoolEvent {
-  kind: "claimed" | "filled";
-  organizationSlug: string;
-  pool: string;
-  durationMs: number;
-}
+/** What happened in a pool: something that took its time, or the pool's end. */
+export type PoolEvent = { organizationSlug: string; pool: string } & (
+  | { kind: "claimed" | "filled"; durationMs: number }
+  | { kind: "deleted" }
+);
 
 export class Pools implements PoolsFeature {
   readonly events = new Listeners<[PoolEvent]>();
@@ -157,6 +155,7 @@ export class Pools implements PoolsFeature {
     this.#byName.delete(keyOf(organizationId, name));
     await keeper.drain();
     this.#options.records.deletePool(keeper.record.id);
+    if (!this.events.isEmpty) this.events.tell({ kind: "deleted", ...this.#nameOf(keeper.record) });
   }
 
   async claim(organizationId: string, name: string, request: ClaimSprite, options: { signal?: AbortSignal } = {}): Promise<SpriteView> {
@@ -254,9 +253,12 @@ export class Pools implements PoolsFeature {
     return keeper;
   }
 
-  #tell(kind: PoolEvent["kind"], { organizationId, name: pool }: PoolRecord, durationMs: number): void {
-    if (!this.events.isEmpty)
-      this.events.tell({ kind, organizationSlug: this.#options.organizationSlug(organizationId), pool, durationMs });
+  #tell(kind: "claimed" | "filled", record: PoolRecord, durationMs: number): void {
+    if (!this.events.isEmpty) this.events.tell({ kind, durationMs, ...this.#nameOf(record) });
+  }
+
+  #nameOf({ organizationId, name: pool }: PoolRecord): { organizationSlug: string; pool: string } {
+    return { organizationSlug: this.#options.organizationSlug(organizationId), pool };
   }
 
   #keeper(organizationId: string, name: string): PoolKeeper {

@@ -38,6 +38,17 @@ export const systemEndpoints = {
     response: z.object({ removed: z.boolean(), items: z.array(garbageItem), bytes: z.int() }),
     errors: ["body_invalid", "field_unknown", "body_too_large"],
   }),
+  readMetrics: endpoint({
+    method: "GET",
+    path: "/metrics",
+    kind: "stream",
+    access: "admin",
+    tag: "system",
+    summary: "Numbers about this server in Prometheus' text format",
+    status: 200,
+    stream: { contentType: "text/plain; version=0.0.4; charset=utf-8" },
+    errors: [],
+  }),
   openapi: endpoint({
     method: "GET",
     path: "/openapi.json",

@@ -12,7 +12,7 @@ import { CloseCode } from "@sprited/protocol/stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { z } from "zod";
 import type { ExecSession } from "../../exec/exec.ts";
-import { logRequest, type RequestFacts, requireReady, routeError } from "../app.ts";
+import { noteRequest, type RequestFacts, requireReady, routeError } from "../app.ts";
 import { authorize } from "../auth.ts";
 import { toApiError } from "../error-map.ts";
 import { commonHeaders, errorReply } from "../error-reply.ts";
@@ -80,7 +80,7 @@ export class Upgrades {
       status = error.status;
       pending.refuse(errorReply(error, facts.requestId));
     }
-    logRequest(context, facts, { method: "UPGRADE", status, durationMs: context.clock.monotonicMs() - startedMs, error });
+    noteRequest(context, facts, { method: "UPGRADE", status, durationMs: context.clock.monotonicMs() - startedMs, error });
   }
 
   /** Tells every client that the server goes; their sessions live on. */

@@ -1,7 +1,8 @@
 /** An API server on a free loopback port with features in memory, for tests. */
-import { type LogFields, type Logger, systemClock } from "@sprited/base";
+import { Listeners, type LogFields, type Logger, systemClock } from "@sprited/base";
 import { Organizations, Quotas } from "../../organization/index.ts";
 import { Jobs, type JobSettings } from "../../job/index.ts";
+import { Metrics } from "../../metrics/index.ts";
 import { jobRecords, openDatabase } from "../../store/index.ts";
 import type { ApiFeatures } from "../handler.ts";
 import { type ApiServer, type ApiServerOptions, startApiServer } from "../index.ts";
@@ -53,6 +54,12 @@ export async function openTestbed(options: TestbedOptions = {}): Promise<Testbed
     quotas: new Quotas(database),
     checkpoints: unusedFeature("checkpoints"),
     garbage: unusedFeature("garbage"),
+    metrics: new Metrics({
+      sprites: { states: () => [], machineEvents: new Listeners() },
+      exec: { open: () => [] },
+      jobs,
+      pools: { all: () => [], events: new Listeners() },
+    }),
     templates: unusedFeature("templates"),
     pools: unusedFeature("pools"),
     forks: unusedFeature("forks"),
