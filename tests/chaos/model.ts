@@ -35,6 +35,8 @@ export class Model {
   readonly deleted = new Set<string>();
   /** Templates and what their sprites begin with. */
   readonly templates = new Map<string, Set<number>>();
+  /** Archives that were exported, and what their disks may hold. */
+  readonly archives: { bytes: Buffer; content: Set<number> }[] = [];
   readonly pools = new Map<string, string>();
   /** Claims that were answered: key → name. */
   readonly claims = new Map<string, { pool: string; name: string }>();

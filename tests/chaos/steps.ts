@@ -2,6 +2,7 @@
  * What users do, one step at a time, each with what it teaches the model: an answer is owed from
  * then on, a refusal changes nothing that was owed, a death leaves both outcomes open.
  */
+import { Readable } from "node:stream";
 import { toApiError } from "@sprited/daemon";
 import type { ApiError } from "@sprited/protocol/errors";
 import type { Outcome } from "../kit/mortal.ts";
@@ -24,6 +25,9 @@ type Step = (context: StepContext) => Promise<void>;
 /** How long an outcome that depends on work in the background is waited for, ms. */
 const PATIENCE_MS = 400;
 const SPRITES_MAX = 5;
+/** Archives that are still imported. */
+const ARCHIVES_MAX = 3;
+const ARCHIVE_PIECE_BYTES = 100;
 /** What SQLite says of a full disk. */
 const SQLITE_FULL = 13;
 
@@ -83,6 +87,8 @@ const STEPS: Record<string, { weight: number; needsSprite: boolean; run: (contex
   undo: { weight: 3, needsSprite: true, run: undo },
   forget: { weight: 1, needsSprite: true, run: forget },
   fork: { weight: 4, needsSprite: true, run: fork },
+  export: { weight: 4, needsSprite: true, run: exportArchive },
+  import: { weight: 6, needsSprite: false, run: (context) => importArchive(context) },
   template: { weight: 2, needsSprite: true, run: template },
   pool: { weight: 2, needsSprite: false, run: (context) => pool(context) },
   claim: { weight: 5, needsSprite: false, run: (context) => claim(context) },
@@ -95,7 +101,9 @@ const STEPS: Record<string, { weight: number; needsSprite: boolean; run: (contex
 export function nextStep(model: Model, random: Random): Step {
   const sprites = model.sure();
   if (sprites.length === 0) return create;
-  const choices = Object.entries(STEPS).filter(([name]) => sprites.length < SPRITES_MAX || !["create", "fork", "claim"].includes(name));
+  const choices = Object.entries(STEPS).filter(
+    ([name]) => sprites.length < SPRITES_MAX || !["create", "fork", "claim", "import"].includes(name),
+  );
   const [name, step] = random.weighted(choices, ([, { weight }]) => weight);
   const sprite = random.pick(sprites);
   return async (context) => {
@@ -273,6 +281,38 @@ async function fork(context: StepContext, sprite: OwedSprite): Promise<void> {
   );
   for (const each of forks) settleCreation(each, outcome.kind);
   if (outcome.kind !== "ok") model.batches.push({ names, isRefused: outcome.kind === "failed" });
+}
+
+async function exportArchive(context: StepContext, sprite: OwedSprite): Promise<void> {
+  const content = new Set(visible(sprite));
+  const outcome = await ask(context, `export ${sprite.name}`, async ({ features, organizationId }) => {
+    const archive = await features.archives.export({ organizationId, name: sprite.name, checkpointId: undefined });
+    return Buffer.concat(await archive.toArray());
+  });
+  if (outcome.kind === "ok") context.model.archives.push({ bytes: outcome.value, content });
+}
+
+/** Imports an archive, or one that was cut off on its way. */
+async function importArchive(context: StepContext): Promise<void> {
+  const { model, random } = context;
+  const archive = random.pickMaybe(model.archives.slice(-ARCHIVES_MAX));
+  if (!archive) return;
+  const isTorn = random.chance(0.3);
+  const bytes = isTorn ? archive.bytes.subarray(0, random.between(0, Math.floor(archive.bytes.length * 0.9))) : archive.bytes;
+  const name = `i${model.next()}`;
+  const sprite = model.asked(name, archive.content);
+  const outcome = await ask(context, `import ${name}${isTorn ? " from a torn archive" : ""}`, ({ features, organizationId }) =>
+    features.archives.import({ organizationId, name }, Readable.from(piecesOf(bytes))),
+  );
+  settleCreation(sprite, outcome.kind);
+  if (outcome.kind !== "ok") model.batches.push({ names: [name], isRefused: outcome.kind === "failed" });
+  if (!isTorn || outcome.kind === "died") return;
+  const code = outcome.kind === "failed" ? toApiError(outcome.error).code : "no refusal";
+  if (!["archive_invalid", "disk_full", "disk_failed"].includes(code)) throw new Error(`a torn archive met ${code}`);
+}
+
+function* piecesOf(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += ARCHIVE_PIECE_BYTES) yield bytes.subarray(at, at + ARCHIVE_PIECE_BYTES);
 }
 
 async function template(context: StepContext, sprite: OwedSprite): Promise<void> {

@@ -8,26 +8,17 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
 import { execRaw } from "../kit/exec-socket.ts";
 import { ask } from "../kit/http.ts";
+import { expectNothingOrphaned, repeated } from "../kit/nothing-orphaned.ts";
 import { vmSkipReason } from "../kit/preflight.ts";
+import { Random } from "../kit/random.ts";
 import { uniqueName } from "../kit/target.ts";
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const SEED = Number(process.env["SPRITED_TEST_SEED"] ?? 20_26);
-const ROUNDS = Number(process.env["SPRITED_TEST_ROUNDS"] ?? 12);
+const ROUNDS = Number(process.env["SPRITED_TEST_ROUNDS"] ?? 16);
 /** Longest wait before the kill, ms: past the end of any single step. */
 const MOMENT_MS_MAX = 2_500;
-
-/** Small deterministic generator (mulberry32), 0..1. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 describe.skipIf(vmSkipReason() !== undefined)("kill -9 of the daemon at any moment", () => {
   let daemon: DaemonProcess;
@@ -83,31 +74,40 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 of the daemon at any mome
     await daemon?.closeClean().finally(() => daemon[Symbol.asyncDispose]());
   });
 
-  const random = randomOf(SEED);
+  const random = new Random(SEED);
   const moments = Array.from({ length: ROUNDS }, (_, round) => ({
     round,
-    delayMs: Math.round(random() ** 2 * MOMENT_MS_MAX),
-    users: 1 + Math.floor(random() * 3),
+    delayMs: Math.round(random.next() ** 2 * MOMENT_MS_MAX),
+    users: random.between(1, 3),
   }));
 
-  test.each(moments)("round $round: after $delayMs ms with $users users", async ({ delayMs, users }) => {
+  const round = async ({ delayMs, users }: (typeof moments)[number]): Promise<void> => {
     const work = Array.from({ length: users }, () => live(uniqueName("user")));
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     await daemon.kill();
     await Promise.all(work);
     await daemon.start();
     await expectLegal();
-    for (const [name, text] of owed) {
+    const reads = [...owed].map(async ([name, text]) => {
       const result = await execRaw(daemon, name, { cmd: ["cat", text === undefined ? "/etc/hostname" : "/home/sprite/mine"] });
       expect(result.code, name).toBe(0);
       if (text !== undefined) expect(result.stdout.toString()).toBe(`${text}\n`);
-    }
-    for (const name of [...owed.keys(), ...open]) {
+    });
+    await Promise.all(reads);
+    const deletions = [...owed.keys(), ...open].map(async (name) => {
       expect([204, 404]).toContain(await call("DELETE", `/v1/sprites/${name}`));
-    }
+    });
+    await Promise.all(deletions);
     owed.clear();
     open.clear();
     await expectLegal();
+    await expectNothingOrphaned(daemon);
+  };
+
+  test.each(moments)("round $round: after $delayMs ms with $users users", async (moment) => {
+    await round(moment).catch((cause: unknown) => {
+      throw new Error(repeated("daemon-killed", SEED, moment.round), { cause });
+    });
   });
 
   test("kill -9 while the daemon itself is starting", async () => {
@@ -127,5 +127,6 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 of the daemon at any mome
     owed.clear();
     open.clear();
     await call("DELETE", `/v1/sprites/${name}`);
+    await expectNothingOrphaned(daemon);
   });
 });

@@ -2,14 +2,16 @@
  * [LIFE-10] [CKPT-1] [CKPT-13] [JOB-9] kill -9 of the daemon or of VMs while sprites sleep, wake,
  * are saved, restored and forked and jobs start. Each round is one kill; afterwards every sprite
  * is legal and holds what is owed, and every acknowledged checkpoint, fork and job is there.
- * `SPRITED_TEST_SEED` and `SPRITED_TEST_ROUNDS` choose another run or a longer one. By itself a run
- * is kept short; `SPRITED_TEST_ROUNDS=60` for this file and daemon-killed.vm.test.ts makes 120 kills.
+ * What a client was told of a command's output is still there, and nothing is orphaned. Together with
+ * daemon-killed.vm.test.ts a run makes more than a hundred kills; `SPRITED_TEST_SEED` and
+ * `SPRITED_TEST_ROUNDS` choose another one or a longer one.
  */
 import { ignore, waitFor } from "@sprited/base";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
-import { execRaw } from "../kit/exec-socket.ts";
+import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
 import { type Answer, ask } from "../kit/http.ts";
+import { expectNothingOrphaned, repeated } from "../kit/nothing-orphaned.ts";
 import { vmSkipReason } from "../kit/preflight.ts";
 import { Random } from "../kit/random.ts";
 import { uniqueName } from "../kit/target.ts";
@@ -18,11 +20,12 @@ import { createSprite } from "../kit/tenants.ts";
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const SEED = Number(process.env["SPRITED_TEST_SEED"] ?? 20_26);
-/** Under emulation 2 to 3 s each, and up to two minutes for the checks at the end. */
-const ROUNDS = Number(process.env["SPRITED_TEST_ROUNDS"] ?? 40);
+/** Under emulation 2 to 3 s each on idle cores, and up to two minutes for the checks at the end. */
+const ROUNDS = Number(process.env["SPRITED_TEST_ROUNDS"] ?? 84);
 /** Longest wait before the kill, ms: past the end of most steps. */
-const MOMENT_MS_MAX = 2_000;
+const MOMENT_MS_MAX = 1_500;
 const CHECKPOINTS_MAX = 3;
+const JOB_OUTPUT = "begun\nover\n";
 
 /** What one sprite owes; contents are numbers in a file. */
 interface Owed {
@@ -32,6 +35,8 @@ interface Owed {
   /** Acknowledged checkpoints and what each may hold. */
   checkpoints: Map<string, Set<number>>;
   jobs: string[];
+  /** Output of commands that clients got, by session. */
+  got: Map<string, string>;
 }
 
 interface Line {
@@ -43,6 +48,8 @@ interface Line {
 describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () => {
   let daemon: DaemonProcess;
   const random = new Random(SEED);
+  /** Choices within the present round. */
+  let dice = random;
   const owed: Owed[] = [];
   let written = 0;
 
@@ -73,11 +80,11 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
     },
     async checkpoint(sprite) {
       const { content } = sprite;
-      const line = await progress(`/v1/sprites/${sprite.name}/checkpoint`, { memory: random.chance(0.3) });
+      const line = await progress(`/v1/sprites/${sprite.name}/checkpoint`, { memory: dice.chance(0.3) });
       if (line?.id !== undefined) sprite.checkpoints.set(line.id, new Set(content));
     },
     async restore(sprite) {
-      const [id, content] = random.pickMaybe([...sprite.checkpoints]) ?? [];
+      const [id, content] = dice.pickMaybe([...sprite.checkpoints]) ?? [];
       if (id === undefined || content === undefined) return await steps["checkpoint"]?.(sprite);
       const line = await progress(`/v1/sprites/${sprite.name}/checkpoints/${id}/restore`);
       sprite.content = line ? new Set(content) : new Set([...sprite.content, ...content]);
@@ -85,11 +92,17 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
     async fork(sprite) {
       const name = uniqueName("fork");
       const content = new Set(sprite.content);
-      const answer = await call("POST", `/v1/sprites/${sprite.name}/fork`, { names: [name], memory: random.chance(0.5) });
-      if (answer?.status === 201) owed.push({ name, content, checkpoints: new Map(), jobs: [] });
+      const answer = await call("POST", `/v1/sprites/${sprite.name}/fork`, { names: [name], memory: dice.chance(0.5) });
+      if (answer?.status === 201) owed.push({ name, content, checkpoints: new Map(), jobs: [], got: new Map() });
+    },
+    async say(sprite) {
+      const script = "for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.1; done";
+      const exec = await ExecSocket.open(daemon, sprite.name, { cmd: ["sh", "-c", script], stdin: "false" }).catch(ignore("killed"));
+      await exec?.end().catch(ignore("killed"));
+      if (exec && exec.stream(1).length > 0) sprite.got.set(exec.sessionId, exec.stream(1).toString());
     },
     async job(sprite) {
-      const answer = await call("POST", `/v1/sprites/${sprite.name}/jobs`, { cmd: ["sh", "-c", "echo begun; sleep 1; echo over"] });
+      const answer = await call("POST", `/v1/sprites/${sprite.name}/jobs`, { cmd: ["sh", "-c", "echo begun; sleep 0.5; echo over"] });
       if (answer?.status === 201) sprite.jobs.push(String(answer.json()["id"]));
     },
   };
@@ -111,6 +124,14 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
       const job = (await ask(daemon, `/v1/sprites/${sprite.name}/jobs/${id}`)).json();
       expect(["running", "exited", "lost"]).toContain(job["state"]);
       if (job["state"] === "lost") expect(job["reason"]).toBeTruthy();
+      const log = (await ask(daemon, `/v1/sprites/${sprite.name}/jobs/${id}/log?stream=stdout`)).text;
+      expect(JOB_OUTPUT.startsWith(log), `job ${id} of ${sprite.name} printed ${JSON.stringify(log)}`).toBe(true);
+      if (job["state"] === "exited") expect(log, `job ${id} of ${sprite.name}`).toBe(JOB_OUTPUT);
+    }
+    for (const [id, text] of sprite.got) {
+      const log = (await ask(daemon, `/v1/sprites/${sprite.name}/exec/${id}/log?stream=stdout`)).text;
+      expect(log.slice(0, text.length), `session ${id} of ${sprite.name}`).toBe(text);
+      sprite.got.delete(id);
     }
   };
   const checkLegal = async (): Promise<void> => {
@@ -126,10 +147,11 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
     for (const { name } of sprites) if (!owed.some((sprite) => sprite.name === name)) await call("DELETE", `/v1/sprites/${name}`);
   };
   const trim = async (): Promise<void> => {
-    for (const fork of owed.splice(2)) {
+    const forks = owed.splice(2).map(async (fork) => {
       await checkContent(fork);
       expect((await call("DELETE", `/v1/sprites/${fork.name}`))?.status).toBe(204);
-    }
+    });
+    await Promise.all(forks);
     for (const sprite of owed) {
       for (const id of [...sprite.checkpoints.keys()].slice(0, -CHECKPOINTS_MAX)) {
         const answer = await call("DELETE", `/v1/sprites/${sprite.name}/checkpoints/${id}`);
@@ -141,7 +163,7 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
   beforeAll(async () => {
     daemon = await DaemonProcess.open();
     for (let count = 0; count < 2; count += 1) {
-      const sprite: Owed = { name: uniqueName("state"), content: new Set([-1]), checkpoints: new Map(), jobs: [] };
+      const sprite: Owed = { name: uniqueName("state"), content: new Set([-1]), checkpoints: new Map(), jobs: [], got: new Map() };
       await createSprite(daemon, sprite.name);
       owed.push(sprite);
       await steps["write"]?.(sprite);
@@ -159,7 +181,7 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
     work: [0, 1].map(() => random.pick(Object.keys(steps))),
   }));
 
-  test.each(rounds)("round $round: $victim after $delayMs ms of $work", async ({ victim, delayMs, work }) => {
+  const live = async ({ victim, delayMs, work }: (typeof rounds)[number]): Promise<void> => {
     const under = Promise.all(work.map(async (name, index) => await steps[name]?.(owed[index] as Owed)));
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     if (victim === "daemon") {
@@ -171,15 +193,24 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
       await under;
     }
     await checkLegal();
-    for (const sprite of owed.slice(0, 2)) {
+    const checks = owed.slice(0, 2).map(async (sprite) => {
       await checkKept(sprite);
       await checkContent(sprite);
-    }
+    });
+    await Promise.all(checks);
     await trim();
+    await expectNothingOrphaned(daemon);
+  };
+
+  test.each(rounds)("round $round: $victim after $delayMs ms of $work", async (round) => {
+    dice = new Random(SEED + round.round + 1);
+    await live(round).catch((cause: unknown) => {
+      throw new Error(repeated("state-killed", SEED, round.round), { cause });
+    });
   });
 
   test("every checkpoint that was acknowledged passes its check, and restores", async () => {
-    for (const sprite of owed) {
+    const all = owed.map(async (sprite) => {
       for (const [id, content] of sprite.checkpoints) {
         const state = async () => (await ask(daemon, `/v1/sprites/${sprite.name}/checkpoints/${id}`)).json()["state"];
         await waitFor(`the check of ${id}`, { timeoutMs: 240_000, everyMs: 500 }, async () => (await state()) !== "verifying");
@@ -188,6 +219,8 @@ describe.skipIf(vmSkipReason() !== undefined)("kill -9 while state is kept", () 
         sprite.content = new Set(content);
         await checkContent(sprite);
       }
-    }
-  });
+    });
+    await Promise.all(all);
+    await expectNothingOrphaned(daemon);
+  }, 900_000);
 });
