@@ -1,5 +1,7 @@
 /** What a user wrote is there again: after stop, daemon restart, kill -9 of daemon or VM, host reboot. */
 import { randomBytes } from "node:crypto";
+import { stat } from "node:fs/promises";
+import path from "node:path";
 import { run, waitFor } from "@sprited/base";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
@@ -48,6 +50,18 @@ describe.skipIf(vmSkipReason() !== undefined)("persistence on real VMs", () => {
     expect(await shell("cat /home/sprite/late")).toEqual({ code: 0, text: "unflushed\n" });
     expect(await status()).toBe("running");
     await expectAllThere();
+  });
+
+  test("[DISK-11] blocks that are freed in the sprite are given back to the host, without anybody asking", async () => {
+    const { id } = (await ask(daemon, `/v1/sprites/${name}`)).json() as { id: string };
+    const disk = path.join(daemon.home.layout.sprites, id, "disk.raw");
+    const allocatedMb = async (): Promise<number> => ((await stat(disk)).blocks * 512) / 1e6;
+    const before = await allocatedMb();
+    expect(await shell("dd if=/dev/zero of=/home/sprite/large bs=1M count=200 conv=fsync status=none")).toMatchObject({ code: 0 });
+    const full = await allocatedMb();
+    expect(full - before).toBeGreaterThan(150);
+    expect(await shell("rm /home/sprite/large && sync")).toMatchObject({ code: 0 });
+    await waitFor("the blocks to be free", { timeoutMs: 60_000, everyMs: 500 }, async () => full - (await allocatedMb()) >= 150);
   });
 
   test("[LIFE-13] identity stays over stop and wake", async () => {
