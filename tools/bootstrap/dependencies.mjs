@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { BootstrapError, EXIT } from "./exit-codes.mjs";
+import { installsEverything, withFirstNode } from "./first-node.mjs";
 
 /**
  * Brings node_modules to what package-lock.json says. npm writes node_modules/.package-lock.json
@@ -66,14 +67,26 @@ export function dependenciesAreInstalled(root) {
 }
 
 /**
- * Runs `npm ci`. Throws `BootstrapError` when it fails.
+ * Runs `npm ci`, on a Node of ours where the host's is too old for it. Throws `BootstrapError` when it fails.
  * @param {string} root of the repository
  * @param {NodeJS.ProcessEnv} environment
  */
 export async function installDependencies(root, environment) {
+  if (installsEverything(process.version)) return runNpmCi(root, environment, process.execPath);
+  const lock = readJson(path.join(root, "package-lock.json"));
+  const install = (/** @type {string} */ directory) => runNpmCi(directory, environment, process.execPath);
+  await withFirstNode({ root, lock, install }, (nodePath) => runNpmCi(root, environment, nodePath));
+}
+
+/**
+ * @param {string} directory with a package-lock.json
+ * @param {NodeJS.ProcessEnv} environment
+ * @param {string} nodePath the Node that npm and install scripts run on
+ */
+async function runNpmCi(directory, environment, nodePath) {
   const npmScript = environment["npm_execpath"];
   const usable = npmScript !== undefined && /npm-cli\.[cm]?js$/.test(npmScript) && existsSync(npmScript);
-  const [program, ...first] = usable ? [process.execPath, npmScript] : ["npm"];
+  const [program, ...first] = usable ? [nodePath, npmScript] : ["npm"];
   const args = [
     ...first,
     "ci",
@@ -85,9 +98,12 @@ export async function installDependencies(root, environment) {
     "--fetch-retries=1",
     "--fetch-retry-mintimeout=2000",
   ];
+  // An npm older than our Node draws warnings that only its authors can act on.
+  const quiet = nodePath === process.execPath ? {} : { NODE_NO_WARNINGS: "1" };
+  const env = { ...environment, ...quiet, PATH: `${path.dirname(nodePath)}:${environment["PATH"] ?? ""}` };
   /** @type {{ code: number | null, output: string }} */
   const result = await new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: root, env: environment, stdio: ["ignore", "inherit", "pipe"] });
+    const child = spawn(program, args, { cwd: directory, env, stdio: ["ignore", "inherit", "pipe"] });
     let output = "";
     child.stderr.on("data", (chunk) => {
       process.stderr.write(chunk);

@@ -1,7 +1,7 @@
 import { BootstrapError, EXIT } from "./exit-codes.mjs";
 
-/** Oldest Node on which the bootstrap itself runs. */
-const NODE_MAJOR_MIN = 20;
+/** Oldest Node on which the bootstrap itself runs: what Debian 12 and Ubuntu 24.04 have. */
+const NODE_MAJOR_MIN = 18;
 
 /**
  * Throws unless this machine can run the product at all. Pure.
@@ -19,7 +19,7 @@ export function requirePlatform(host) {
     throw new BootstrapError(
       EXIT.oldNode,
       `Node ${NODE_MAJOR_MIN} or newer is needed to begin with (the right one is brought along); this is ${host.nodeVersion}. ` +
-        "On Debian and Ubuntu: apt install nodejs npm, or https://nodejs.org.",
+        "On Debian 12 and Ubuntu 24.04 or newer: apt install nodejs npm; elsewhere: https://nodejs.org.",
     );
   }
 }

@@ -11,7 +11,7 @@ export const EXIT_CODES = {
   config: { code: 3, meaning: "A setting is unknown, of the wrong type or out of range." },
   doctor: { code: 4, meaning: "`sprited doctor` found something that blocks." },
   unsupported_host: { code: 10, meaning: "Not Linux on x86-64." },
-  old_node: { code: 11, meaning: "The Node that begins the start is older than 20." },
+  old_node: { code: 11, meaning: "The Node that begins the start is older than 18." },
   not_root: { code: 12, meaning: "A step needs root, and neither root nor sudo can be had." },
   no_network: { code: 13, meaning: "A source of packages cannot be reached, and what is needed is not there yet." },
   no_space: { code: 14, meaning: "Not enough free disk space; nothing was begun." },
