@@ -60,7 +60,7 @@ describe("sprites", () => {
   it("come back as they were written, with their state", () => {
     const records = spriteRecords<State>(database);
     records.insertSprite(sprite, { kind: "creating" });
-    expect(records.loadSprites()).toEqual([{ sprite, state: { kind: "creating" } }]);
+    expect(records.loadSprites()).toEqual([{ sprite, state: { kind: "creating" }, isUnfinished: false }]);
     const changed: SpriteRecord = {
       ...sprite,
       labels: [],
@@ -68,7 +68,17 @@ describe("sprites", () => {
       updatedAtMs: 2_000_000_000_000,
     };
     records.updateSprite(changed);
-    expect(records.loadSprites()).toEqual([{ sprite: changed, state: { kind: "creating" } }]);
+    expect(records.loadSprites()).toEqual([{ sprite: changed, state: { kind: "creating" }, isUnfinished: false }]);
+  });
+
+  it("of a batch are unfinished until it is finished, and their rows go with them", () => {
+    const records = spriteRecords<State>(database);
+    records.insertSprite(sprite, { kind: "creating" }, "b1");
+    records.insertSprite({ ...sprite, id: "s2", name: "other" }, { kind: "creating" }, "b1");
+    expect(records.loadSprites().map(({ isUnfinished }) => isUnfinished)).toEqual([true, true]);
+    records.deleteSprite("s2");
+    records.finishBatch("b1");
+    expect(records.loadSprites().map(({ isUnfinished }) => isUnfinished)).toEqual([false]);
   });
 
   it("have one name once in an organization", () => {
