@@ -58,8 +58,9 @@ describe.skipIf(vmSkipReason() !== undefined)("connections of a copied memory", 
   };
   /** Both connections to the outside have ended in a sprite; the one within goes on. */
   const expectEnded = async (sprite: string): Promise<void> => {
-    const moreEchoes = "from=$(cat /tmp/echoes); until [ $(cat /tmp/echoes) -gt $((from + 1)) ]; do sleep 0.1; done";
-    expect(await shell(sprite, `${moreEchoes}; ${ENDS}`)).toBe(`talk ${ABORTED}\nquiet ${ABORTED}`);
+    const moreEchoes = "cd /tmp; from=$(cat echoes); until [ $(cat echoes) -gt $((from + 1)) ]; do sleep 0.1; done";
+    const bothEnded = "n=0; until [ -s talk -a -s quiet ] || [ $n -ge 300 ]; do sleep 0.1; n=$((n + 1)); done";
+    expect(await shell(sprite, `${moreEchoes}; ${bothEnded}; ${ENDS}`)).toBe(`talk ${ABORTED}\nquiet ${ABORTED}`);
   };
 
   beforeAll(async () => {

@@ -25,7 +25,7 @@ export interface Environment {
   readonly files: FileRoot;
   /**
    * Ends the connections to the outside that the memory brought along, when the bootstrap asks for
-   * that or brings another identity (BOOT-7). Before `bootstrap`. Throws when one is left.
+   * that or brings another identity (BOOT-7). Before `bootstrap`. Throws when the end of one was not confirmed.
    */
   dropInherited(bootstrap: Bootstrap): void;
   /** Takes over identity and disk; the environment comes up without being asked. */

@@ -1,7 +1,8 @@
 /**
  * Goes through everything once before the boot snapshot: bootstrap, entering an inner environment,
- * greeting, commands with pipes and with a terminal. What was compiled, linked and cached on the
- * way is then in the snapshot, and the first command of every sprite finds it there.
+ * greeting, commands with pipes and with a terminal, a look for inherited connections. What was
+ * compiled, linked and cached on the way is then in the snapshot, and the first command of every
+ * sprite finds it there.
  *
  * Invariant: nothing of the rehearsal remains but warm caches; its root is a file system in memory.
  */
@@ -72,6 +73,8 @@ async function play(processes: ProcessTable): Promise<void> {
     await client.run(String(2 * round + 2), { argv: [BUSYBOX, "echo", "output"], tty: { cols: 80, rows: 24 }, stdin: true }, "");
   }
   await client.status();
+  // A copy of a memory waits for that before its first byte.
+  environment.dropInherited({ ...bootstrap, drop_connections: true });
 }
 
 /** A root in memory with just enough to be entered. */
