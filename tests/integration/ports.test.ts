@@ -156,6 +156,18 @@ test("[PROXY-11] a client whose WebSocket is cut before the answer asks again, a
   for (const socket of sockets) socket.destroy();
 });
 
+test.each([{ resumable: true }, {}])(
+  "[PROXY-13] a connection on which nothing is said keeps the sprite awake as long as its client is there (%j)",
+  async (kind) => {
+    const port = await serve(() => {});
+    const proxy = await ProxySocket.open(target, "box", { port, ...kind });
+    await sleep(4 * KEEP_ALIVE_MS);
+    expect(holders()).toEqual(["connection"]);
+    proxy.socket.terminate();
+    await waitFor("no hold", { timeoutMs: 20_000 }, () => holders().length === 0);
+  },
+);
+
 test("[PROXY-7] a newer WebSocket ends the older one; an unknown connection is told", async () => {
   const port = await serve((socket) => socket.pipe(socket));
   const one = await ProxySocket.open(target, "box", { port, resumable: true });

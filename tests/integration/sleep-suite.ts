@@ -3,7 +3,9 @@ import { sleep, waitFor } from "@sprited/base";
 import { expect, test } from "vitest";
 import { execRaw, ExecSocket } from "../kit/exec-socket.ts";
 import { ask } from "../kit/http.ts";
-import { type Target, uniqueName } from "../kit/target.ts";
+import { PerlServer } from "../kit/perl-server.ts";
+import { ProxySocket } from "../kit/proxy-socket.ts";
+import { sdkOf, type Target, uniqueName } from "../kit/target.ts";
 import { createSprite } from "../kit/tenants.ts";
 
 /** Prints a numbered line ten times a second. */
@@ -110,6 +112,45 @@ export function sleepSuite(open: () => Target): void {
     await sleep(2_500);
     expect((await sleeper.get())["status"]).toBe("running");
   });
+
+  test("[PROXY-6] [PROXY-13] a connection whose client has vanished sleeps with the sprite; the client that comes back wakes both", async () => {
+    const sleeper = await newSleeper(open());
+    const { target, name } = sleeper;
+    await using server = await PerlServer.start(sdkOf(target).sprite(name), "echo");
+    const proxy = await ProxySocket.open(target, name, { port: server.port, resumable: true });
+    proxy.send(Buffer.from("one "));
+    await waitFor("the echo", { timeoutMs: 60_000 }, () => proxy.received.toString() === "one ");
+    proxy.socket.terminate();
+    expect((await sleeper.sleep())["status"]).toBe("warm");
+    const back = await ProxySocket.open(target, name, { resume: proxy.answer["session_id"], offset: 2 });
+    expect(back.answer).toMatchObject({ status: "connected", input_offset: 4 });
+    back.send(Buffer.from("two"));
+    await waitFor("the rest", { timeoutMs: 60_000 }, () => back.received.toString() === "e two");
+    back.close();
+  });
+
+  test.each([
+    ["resumable", true],
+    ["of an official client", false],
+  ])(
+    "[PROXY-13] an open connection (%s) sleeps with the sprite; bytes of its client wake it, and none is lost",
+    async (_what, resumable) => {
+      const sleeper = await newSleeper(open());
+      const { target, name } = sleeper;
+      await using server = await PerlServer.start(sdkOf(target).sprite(name), "echo");
+      const proxy = await ProxySocket.open(target, name, { port: server.port, ...(resumable ? { resumable } : {}) });
+      let all = "";
+      for (const word of ["before ", "after a sleep ", "and another"]) {
+        if (all !== "") expect((await sleeper.sleep())["status"]).toBe("warm");
+        all += word;
+        proxy.send(Buffer.from(word));
+        await waitFor("the echo", { timeoutMs: 60_000 }, () => proxy.received.toString() === all);
+        expect((await sleeper.get())["status"]).toBe("running");
+      }
+      expect(proxy.closeCode).toBeUndefined();
+      proxy.close();
+    },
+  );
 
   test("[LIFE-9] a sleeping sprite is deleted with its memory", async () => {
     const sleeper = await newSleeper(open());
