@@ -268,7 +268,7 @@ describe("ends", () => {
   test("[SESS-8] KILL takes every process of the session", async () => {
     const id = nextId();
     const stream = await link.startSession(id, {
-      argv: sh("sleep 1000 & sleep 1000 & echo $!; trap '' TERM; wait"),
+      argv: sh("sleep 1000 & sleep 1000 & trap '' TERM; echo $!; wait"),
       env: {},
       dir: null,
       tty: null,

@@ -45,6 +45,7 @@ export function connectionCommand({ readFd, writeFd }: { readFd: number; writeFd
     stderr: marks,
     stdin: outgoing,
     ended,
+    ignoresYet: () => false,
     foregroundGroup: () => undefined,
     resize: () => {},
     killAll: () => {

@@ -10,7 +10,7 @@
  * `retainBytesMax` is unacknowledged; `exit` is shown after the last output byte.
  */
 import type { Readable } from "node:stream";
-import { ignore, sleep } from "@sprited/base";
+import { after, ignore, sleep } from "@sprited/base";
 import { GUEST_LIMITS, type SessionExit, type SessionStart, type TerminalSize } from "@sprited/protocol/guest";
 import type { ProcessTable } from "../spawn/process-table.ts";
 import { signalName, signalNumber } from "../spawn/signals.ts";
@@ -20,6 +20,9 @@ import { type Offsets, type OutputCursor, OutputLog, type OutputPiece, type Stre
 
 /** How long output may be held open by others after the command's own end, ms. */
 const LINGER_MS = 1000;
+/** How long a signal waits at most for a command that is just being started, and how often it is looked at, ms. */
+const LAUNCH_MS = 60_000;
+const LAUNCH_LOOK_MS = 20;
 /** Signals that a terminal gives to its foreground. */
 const FOREGROUND_SIGNALS: ReadonlySet<string> = new Set(["INT", "QUIT", "TSTP", "WINCH"]);
 
@@ -151,10 +154,14 @@ export class Session {
   }
 
   /** Sends a signal by name (SESS-8). An unknown name does nothing. */
-  signal(name: string): void {
+  signal(name: string, waitedMs = 0): void {
     const number = signalNumber(name);
     if (number === undefined || this.#exit) return;
     const { pid } = this.#command;
+    if (!this.#commandExit && waitedMs < LAUNCH_MS && this.#command.ignoresYet(number)) {
+      after(LAUNCH_LOOK_MS, () => this.signal(name, waitedMs + LAUNCH_LOOK_MS));
+      return;
+    }
     if (name === "KILL" || pid === undefined) {
       if (pid !== undefined || ENDING_SIGNALS.has(name)) this.kill();
       return;

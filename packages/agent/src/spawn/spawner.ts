@@ -10,6 +10,7 @@ import type { CommandStart, TerminalSize } from "@sprited/protocol/guest";
 import { type ChildEnd, duplicateFd, fcntl, pipe, SystemCallError } from "../sys/libc.ts";
 import type { SpriteNetwork } from "../net/network.ts";
 import { type LaunchShell, LaunchError, planLaunch } from "./launch.ts";
+import { ignoresWhileLaunching } from "./launching.ts";
 import type { Child, SpawnRequest } from "./process-table.ts";
 import { foregroundGroup, openPty, resizePty } from "./pty.ts";
 import type { User } from "./user.ts";
@@ -50,6 +51,8 @@ export interface Command {
   /** Undefined when the command has an empty input. */
   readonly stdin: Writable | undefined;
   readonly ended: Promise<ChildEnd>;
+  /** Whether it has not begun yet, and what starts it ignores the signal of that number. */
+  ignoresYet(signal: number): boolean;
   /** Foreground process group of the terminal; undefined without one. */
   foregroundGroup(): number | undefined;
   resize(size: TerminalSize): void;
@@ -80,8 +83,9 @@ export class Spawner {
   #startInTerminal(start: CommandStart, size: TerminalSize, user: User, environment: Readonly<Record<string, string>>): Command {
     const pty = openPty(size, user);
     let child;
+    let launch;
     try {
-      const launch = planLaunch({ start, user, environment, terminal: pty.path, shell: this.#enclosure.shell });
+      launch = planLaunch({ start, user, environment, terminal: pty.path, shell: this.#enclosure.shell });
       child = this.#spawn(user, { ...launch, stdio: [pty.slaveFd, pty.slaveFd, pty.slaveFd] });
     } catch (error) {
       fs.closeSync(pty.masterFd);
@@ -105,6 +109,7 @@ export class Spawner {
       stderr: undefined,
       stdin: master,
       ended,
+      ignoresYet: (signal) => ignoresWhileLaunching(child.pid, launch.argv, signal),
       foregroundGroup: () => (isRunning ? foregroundGroup(keptFd) : undefined),
       resize: (next) => {
         if (isRunning) resizePty(keptFd, next);
@@ -141,6 +146,7 @@ export class Spawner {
         stderr: new net.Socket({ fd: error.mine, readable: true, writable: false }),
         stdin: input && new net.Socket({ fd: input.mine, readable: false, writable: true }),
         ended: child.ended,
+        ignoresYet: (signal) => ignoresWhileLaunching(child.pid, launch.argv, signal),
         foregroundGroup: () => undefined,
         resize: () => {},
         killAll: () => child.killAll(),
