@@ -27,10 +27,15 @@ export function build(context: CommandContext) {
       const source: Readable = file === "-" ? process.stdin : fs.createReadStream(file);
       using progress = new Progress(file === "-" ? sprite : file, size);
       const path = `/v1/sprites/${encodeURIComponent(sprite)}/import`;
-      const answer = await upload({ address: server, sprite }, path, counted(source, (bytes) => progress.add(bytes)), {
-        method: "POST",
-        headers: { "content-type": "application/zstd" },
-      });
+      const answer = await upload(
+        { address: server, sprite },
+        path,
+        counted(source, (bytes) => progress.add(bytes)),
+        {
+          method: "POST",
+          headers: { "content-type": "application/zstd" },
+        },
+      );
       const made = readSprite(answer);
       process.stdout.write(options.json ? `${JSON.stringify(made.raw)}\n` : `imported ${made.name}\n`);
     });
