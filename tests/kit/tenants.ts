@@ -34,7 +34,7 @@ export async function newTenant(target: Target): Promise<Target> {
 }
 
 /** Creates a sprite with the server's defaults; throws unless it is answered 201. */
-export async function createSprite(target: Target, name: string): Promise<void> {
-  const answer = await ask(target, "/v1/sprites", { method: "POST", json: { name } });
+export async function createSprite(target: Target, name: string, settings: Record<string, unknown> = {}): Promise<void> {
+  const answer = await ask(target, "/v1/sprites", { method: "POST", json: { name, ...settings } });
   if (answer.status !== 201) throw new Error(`creating ${name} was answered ${answer.status}: ${answer.text}`);
 }

@@ -70,8 +70,8 @@ export async function openBench(options: { rounds: number; scale?: number | unde
 }
 
 /** Creates a sprite and resolves when the first byte of its first command is there. */
-export async function createAndEcho(daemon: DaemonProcess, name: string): Promise<void> {
-  await createSprite(daemon, name);
+export async function createAndEcho(daemon: DaemonProcess, name: string, settings: Record<string, unknown> = {}): Promise<void> {
+  await createSprite(daemon, name, settings);
   const exec = await ExecSocket.open(daemon, name, { cmd: ["echo", "hello"], stdin: "false" });
   await exec.until("the answer", () => exec.stream(1).length > 0);
   void exec.end().catch(() => {}); // what follows the answer is not measured

@@ -15,7 +15,7 @@ import { type Figure, interleave, samplesOf, timed } from "./rounds.ts";
 const AT_ONCE = 100;
 const AT_ONCE_EMULATED = 24;
 /** Memory one running sprite takes on the host, MB: what it touches, and QEMU with its cache of translated code. */
-const SPRITE_MB = 250;
+const SPRITE_MB = 200;
 const SLEEPERS = 500;
 /** Creates under way at once while sleepers are made. */
 const PARALLEL = 8;
@@ -95,7 +95,10 @@ export async function measureClaim(bench: Bench): Promise<Figure[]> {
 export async function measureAtOnce(bench: Bench): Promise<Figure[]> {
   const { daemon } = bench;
   const isEmulated = bench.template.args.some((arg) => arg.startsWith("tcg"));
-  const count = Math.max(1, Math.min(isEmulated ? AT_ONCE_EMULATED : AT_ONCE, Math.floor(os.freemem() / 1e6 / SPRITE_MB)));
+  const count = Math.max(
+    1,
+    Math.min(isEmulated && bench.scale < 1 ? AT_ONCE_EMULATED : AT_ONCE, Math.floor(os.freemem() / 1e6 / SPRITE_MB)),
+  );
   const names = Array.from({ length: count }, () => uniqueName("once"));
   const times = { product: [] as number[], raw: [] as number[] };
   let refusals = 0;
