@@ -1,6 +1,8 @@
 /** Export and import over the simulated VMM. */
+import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
+import zlib from "node:zlib";
 import { describe, expect, test, vi } from "vitest";
 import { useTarget } from "../conformance/suite.ts";
 import { ask } from "../kit/http.ts";
@@ -47,7 +49,10 @@ describe("a sprite as one file", () => {
       const { body } = await ask(target(), `/v1/sprites/${sprite.name}/export`);
       const flipped = Buffer.from(body);
       flipped[Math.floor(body.length / 2)] = (flipped[Math.floor(body.length / 2)] ?? 0) ^ 0xff;
-      for (const bytes of [flipped, body.subarray(0, body.length - 20), Buffer.from("not an archive"), Buffer.alloc(0)]) {
+      const cuts = [20, 40, 80, 160, 320].map((missing) => body.subarray(0, body.length - missing));
+      // Refused at its first record; that it is cut off as well is found out by nobody who still listens.
+      const foreign = zlib.zstdCompressSync(randomBytes(300_000)).subarray(0, -5);
+      for (const bytes of [flipped, ...cuts, foreign, Buffer.from("not an archive"), Buffer.alloc(0)]) {
         const name = uniqueName("never");
         const answer = await bring(name, bytes);
         expect([answer.status, answer.json()["error"]]).toEqual([400, "archive_invalid"]);

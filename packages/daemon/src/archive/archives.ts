@@ -72,6 +72,7 @@ export class Archives {
     };
     const owned = scope.move();
     const compressed = zlib.createZstdCompress();
+    compressed.on("error", ignore("whoever reads the archive sees it cut off"));
     pipeline(Readable.from(records(about, paths.diskPath)), compressed, () => {
       void owned[Symbol.asyncDispose]().catch(ignore("the scratch directory is emptied at the next start"));
     });
@@ -116,6 +117,8 @@ export class Archives {
   async #receive(body: Readable, file: string, signal: AbortSignal | undefined): Promise<ArchiveSprite> {
     const decompressed = zlib.createZstdDecompress();
     pipeline(body, decompressed, ignore("the reader of the records is told"));
+    // A pipeline that was left stops listening; what its streams still find wrong must not end the daemon.
+    for (const stream of [body, decompressed]) stream.on("error", ignore("nobody reads it any more"));
     const stop = (): void => void body.destroy(signal?.reason as Error);
     signal?.addEventListener("abort", stop, { once: true });
     await using handle = await fs.open(file, "wx", 0o600);

@@ -93,7 +93,10 @@ export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGene
     const data = parsed.data.kind === "data" ? await source.take(parsed.data.length) : Buffer.alloc(0);
     if (!data) throw invalidArchive("it is cut off");
     yield { head: parsed.data, data };
-    if (parsed.data.kind === "end") return;
+    if (parsed.data.kind !== "end") continue;
+    // To the stream's own end: what is cut off there, or follows, is no whole archive either.
+    if (await source.take(1)) throw invalidArchive("something follows its end");
+    return;
   }
 }
 
