@@ -1,6 +1,7 @@
 /** Starts under a key as any client can make them, over the wire. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
+import { HTTP_EXEC_CONTENT_TYPE, HttpExecDecoder, type HttpExecFrame } from "@sprited/protocol/stream";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ExecQuery, ExecSocket, queryText, RefusedError } from "../kit/exec-socket.ts";
 import { ask } from "../kit/http.ts";
@@ -24,6 +25,23 @@ async function refusal(query: ExecQuery, place: "" | "/start"): Promise<{ status
   );
   if (!(error instanceof RefusedError)) throw new Error("the handshake was not refused", { cause: error });
   return { status: error.status, code: error.code };
+}
+
+/** A start over plain HTTP, framed; `place` as above. */
+async function post(query: ExecQuery, place: "" | "/start", signal?: AbortSignal): Promise<Response> {
+  const headers = { authorization: `Bearer ${target.token}`, accept: HTTP_EXEC_CONTENT_TYPE };
+  const url = `${target.baseUrl}/v1/sprites/box/exec${place}?${queryText(query)}`;
+  return await fetch(url, { method: "POST", headers, ...(signal ? { signal } : {}) });
+}
+
+/** Its frames, up to the one that `isEnough`. */
+async function framesOf(response: Response, isEnough: (frame: HttpExecFrame) => boolean = () => false): Promise<HttpExecFrame[]> {
+  const [decoder, frames]: [HttpExecDecoder, HttpExecFrame[]] = [new HttpExecDecoder(), []];
+  for await (const chunk of response.body ?? []) {
+    frames.push(...decoder.push(chunk as Uint8Array));
+    if (frames.some(isEnough)) break;
+  }
+  return frames;
 }
 
 async function outcome(socket: ExecSocket): Promise<{ id: string; output: string; code: number | undefined }> {
@@ -59,3 +77,24 @@ test("[EXEC-27] a repeated start without key is refused, and so is a malformed o
   }
   expect((await outcome(await start({ cmd: ["echo", "hi"], start_key: "k".repeat(128) }, "/start"))).output).toBe("hi\n");
 });
+
+test("[HTTP-10] over HTTP too the same start under a key is one command, from its first byte", async () => {
+  const script = "echo ran >> ran-by-post; echo one; until test -e go-on-post; do sleep 0.05; done; echo two; exit 7";
+  const query: ExecQuery = { cmd: ["sh", "-c", script], start_key: "post-key", max_run_after_disconnect: "60s" };
+  const leave = new AbortController();
+  const isFirstLine = (frame: HttpExecFrame): boolean => frame.kind === "output";
+  const first = await framesOf(await post(query, "", leave.signal), isFirstLine);
+  leave.abort();
+  const second = await framesOf(await post(query, "/start"), isFirstLine);
+  const socket = await start(query, "/start");
+  await (await start({ cmd: ["touch", "go-on-post"] })).end();
+  const third = await framesOf(await post(query, "/start"));
+  const ids = [first, second, third].map(([info]) => (info?.kind === "session_info" ? [info.info.session_id, info.info["offset"]] : []));
+  expect(ids).toEqual(Array.from({ length: 3 }, () => [socket.sessionId, 0]));
+  const output = third.flatMap((frame) => (frame.kind === "output" ? [frame.data] : []));
+  expect([Buffer.concat(output).toString(), third.at(-1)]).toEqual(["one\ntwo\n", { kind: "exit", code: 7 }]);
+  expect(await outcome(socket)).toMatchObject({ output: "one\ntwo\n", code: 7 });
+  expect(await readFile(path.join(target.layout.root, "user", "ran-by-post"), "utf8")).toBe("ran\n");
+  expect((await post({ ...query, dir: "/tmp" }, "")).status).toBe(409);
+  expect((await post({ cmd: ["true"] }, "/start")).status).toBe(400);
+}, 60_000);

@@ -39,7 +39,7 @@ export function build(context: CommandContext) {
     .option("--input <file>", "for --background: its input; - is standard input")
     .option("--webhook <url>", "for --background: is told of the job's end")
     .option("--key <key>", "for --background: one job only for this key")
-    .option("--http-post", "by one HTTP request, for networks without WebSockets")
+    .option("--http-post", "by plain HTTP requests, for networks without WebSockets")
     .option("--no-stdin", "give the command no input")
     .option(PORTS_FLAG, PORTS_HELP)
     .option(RECONNECT_FLAG, RECONNECT_HELP, decodeDuration)
@@ -78,7 +78,7 @@ export function build(context: CommandContext) {
       const command = { argv, env: envRecord(env), dir, stdin };
       if (options.httpPost) {
         const { runCommandByPost } = await import("../exec/http-post.ts");
-        context.exitCode = await found(target, runCommandByPost(target, command, { verbose: options.verbose }));
+        context.exitCode = await found(target, runCommandByPost(target, command, { reconnectForMs, verbose: options.verbose }));
         return;
       }
       await using _ports = options.portForward ? await forwardQuietly(target) : undefined;

@@ -1,12 +1,12 @@
 /**
- * Opens exec WebSockets with `ws`.
+ * Opens exec connections: WebSockets with `ws`, or what the caller opens them with.
  *
  * Invariants: the connection is asked for a sign of life every `PING_MS`, so that servers which
  * are silent while the command is do not look lost; a refusal that the server calls temporary is
  * repeated for a while, because nothing was started then.
  */
 import { ConnectionError } from "@sprited/protocol/client/errors";
-import type { ExecWhat, WebSocketLike } from "@sprited/protocol/client/exec";
+import { type ExecWhat, openExec, type WebSocketLike } from "@sprited/protocol/client/exec";
 import { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "@sprited/protocol/client/lasting-exec";
 import { ApiError, ERRORS } from "@sprited/protocol/errors";
 import { WebSocket } from "ws";
@@ -26,6 +26,8 @@ export interface ConnectOptions extends Partial<Omit<LastingOptions, "signal">> 
   signal?: AbortSignal;
   /** Called before a repetition with what the server said. */
   onRetry?: (message: string) => void;
+  /** Opens the connections; default: over WebSockets. */
+  open?: typeof openExec | undefined;
 }
 
 /** Starts a command or attaches to a session; without `reconnectForMs` a loss is the end. Throws `ApiError`, `ConnectionError`. */
@@ -41,10 +43,8 @@ export async function connectExec(
   const asked = what.kind === "command" && options.reconnectForMs ? { ...what, startKey: crypto.randomUUID() } : what;
   for (let pauseMs = RETRY_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_PAUSE_MS_MAX)) {
     try {
-      return await openLastingExec({ baseUrl: apiUrl, token, sprite: target.sprite, openSocket }, asked, handlers, {
-        reconnectForMs: 0,
-        ...options,
-      });
+      const at = { baseUrl: apiUrl, token, sprite: target.sprite, openSocket, openConnection: options.open ?? openExec };
+      return await openLastingExec(at, asked, handlers, { reconnectForMs: 0, ...options });
     } catch (error) {
       if (error instanceof ConnectionError && error.code === "unreachable") {
         throw new ConnectionError("unreachable", `cannot reach ${apiUrl}`, { cause: error.cause });

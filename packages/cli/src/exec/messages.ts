@@ -54,3 +54,11 @@ export function neverTwice(error: unknown): unknown {
   const { message, code } = describeError(error);
   return new CliError(message, { hint: "The command may have been started; it is not run again by itself.", code, cause: error });
 }
+
+/** The end of a command by `--http-post` whose input was sent but is not known to have arrived, and is too much to be kept. */
+export function inputGone(error: ConnectionError, sprite: string, sessionId: string): CliError {
+  const { message, code } = describeError(error);
+  const mayRunOn =
+    sessionId === "" ? "The command may have been started" : `The command may run on; \`${attachLine(sprite, sessionId)}\` shows it`;
+  return new CliError(message, { hint: `${mayRunOn}; the input already sent is too much to be sent again.`, code, cause: error });
+}

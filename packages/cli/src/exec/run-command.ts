@@ -6,7 +6,7 @@
  * while the connection is lost; a reader that left (EPIPE) ends the command and is not worth a
  * message; the exit code is the command's.
  */
-import type { ExecWhat } from "@sprited/protocol/client/exec";
+import type { ExecWhat, openExec } from "@sprited/protocol/client/exec";
 import type { LastingConnection, LastingHandlers } from "@sprited/protocol/client/lasting-exec";
 import { err } from "../output/style.ts";
 import type { Target } from "../settings/load.ts";
@@ -33,6 +33,15 @@ export interface Command {
 export interface RunOptions {
   /** How long a lost connection is tried again, ms; as long the command runs on without us. */
   reconnectForMs: number;
+  /** Another way than WebSockets. */
+  transport?: Transport | undefined;
+}
+
+/** A way to a command. It takes care of the input itself. */
+export interface Transport {
+  open: typeof openExec;
+  /** False when signals do not get to the command: the first one leaves it then. */
+  readonly takesSignals: boolean;
 }
 
 /** Starts a command and sees it to its end; resolves with its exit code. Throws `ApiError`, `ConnectionError`. */
@@ -40,7 +49,8 @@ export async function runCommand(target: Target, command: Command, options: RunO
   const runOnSeconds = Math.ceil(options.reconnectForMs / 1000);
   // The server's own 10 s are shorter than the time in which we may come back.
   const runOn = runOnSeconds > RUN_ON_SECONDS ? { maxRunAfterDisconnect: `${runOnSeconds}s` } : {};
-  return await seeToEnd(target, { kind: "command", ...command, ...runOn }, { ...options, stdin: command.stdin, isOurs: true });
+  const stdin = command.stdin && !options.transport;
+  return await seeToEnd(target, { kind: "command", ...command, ...runOn }, { ...options, stdin, isOurs: true });
 }
 
 /** Goes back to a command without terminal, as `runCommand`; leaving it does not end it. */
@@ -67,6 +77,7 @@ async function seeToEnd(target: Target, what: ExecWhat, seeing: Seeing): Promise
   const stopListening = listenForSignals({
     live: () => connection,
     detaches: (name) => !seeing.isOurs && name === "SIGQUIT",
+    isDeaf: () => seeing.transport?.takesSignals === false,
     leave: (code) => {
       if (connection && !connection.isConnected) say(leftMessage(target.sprite, connection.info.session_id));
       else if (seeing.isOurs) connection?.signal("TERM");
@@ -78,6 +89,7 @@ async function seeToEnd(target: Target, what: ExecWhat, seeing: Seeing): Promise
     const opened = connectExec(target, what, handlersFor(target, sink, seeing), {
       signal: aborted.signal,
       reconnectForMs: seeing.reconnectForMs,
+      open: seeing.transport?.open,
     });
     connection = await opened.catch((error: unknown) => {
       if (aborted.signal.aborted) return undefined;
@@ -89,7 +101,8 @@ async function seeToEnd(target: Target, what: ExecWhat, seeing: Seeing): Promise
     if (seeing.stdin) void pumpInput(live, () => live.endInput());
     else live.endInput(); // some servers keep the input open without it
     const code = await Promise.race([live.ended, leaving.promise]).catch((error: unknown) => {
-      throw withWayBack(error, target.sprite, live.info.session_id);
+      const { session_id: sessionId } = live.info;
+      throw sessionId === "" ? error : withWayBack(error, target.sprite, sessionId);
     });
     return readerLeft ? signalExitCode("SIGPIPE") : code;
   } finally {
@@ -120,17 +133,19 @@ interface SignalCare {
   live: () => LastingConnection | undefined;
   /** Signals that leave at once, although there is a connection. */
   detaches: (name: SignalName) => boolean;
+  /** Signals do not get there. */
+  isDeaf: () => boolean;
   leave: (code: number) => void;
 }
 
 /** Forwards the first signal; what follows, or a command that does not end on TERM, leaves with its code. */
-function listenForSignals({ live, detaches, leave }: SignalCare): () => void {
+function listenForSignals({ live, detaches, isDeaf, leave }: SignalCare): () => void {
   let count = 0;
   return onSignals((name) => {
     count += 1;
     const connection = live();
     if (detaches(name)) return leave(0);
-    if (count > 1 || !connection?.isConnected) return leave(signalExitCode(name));
+    if (count > 1 || !connection?.isConnected || isDeaf()) return leave(signalExitCode(name));
     connection.signal(name);
     if (name !== "SIGINT") return void setTimeout(() => leave(signalExitCode(name)), TERMINATION_MS).unref();
     if (process.stderr.isTTY)

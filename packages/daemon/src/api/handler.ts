@@ -15,6 +15,7 @@ import type { PortWatches, Proxies } from "../ports/index.ts";
 import type { GarbageCollection } from "../reclaim/index.ts";
 import type { Sprites } from "../sprite/sprite.ts";
 import type { TemplatesFeature } from "../template/index.ts";
+import type { NamedClients } from "./named-clients.ts";
 
 /** What the API asks of checkpoints. */
 export type CheckpointCalls = Pick<Checkpoints, "create" | "list" | "get" | "delete" | "restore" | "undoRestore">;
@@ -68,6 +69,8 @@ export interface ApiContext {
   bodyBytesMax: number;
   /** Whether control connections are offered at all. */
   control: boolean;
+  /** Clients of sessions that gave themselves a name, over whatever they are connected. */
+  clients: NamedClients;
   state(): "starting" | "ready" | "stopping";
   /** Aborts when the server begins to stop: answers without end end then. */
   shutdown: AbortSignal;

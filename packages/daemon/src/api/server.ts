@@ -15,6 +15,7 @@ import { ApiError } from "@sprited/protocol/errors";
 import { createApp } from "./app.ts";
 import { commonHeaders, errorReply, SPRITE_VERSION } from "./error-reply.ts";
 import type { ApiContext, ApiFeatures, ApiTimings } from "./handler.ts";
+import { NamedClients } from "./named-clients.ts";
 import { rawReply } from "./socket/pending-socket.ts";
 import { Upgrades } from "./socket/upgrade.ts";
 
@@ -77,6 +78,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
     version: options.version,
     timings: { ...TIMINGS, ...options.timings },
     control: options.control ?? false,
+    clients: new NamedClients(),
     bodyBytesMax: options.bodyBytesMax ?? API_LIMITS.bodyBytesMax,
     state: () => (shutdown.signal.aborted ? "stopping" : state),
     shutdown: shutdown.signal,

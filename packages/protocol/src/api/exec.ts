@@ -1,6 +1,7 @@
 /** Commands in sprites on the wire: starting, attaching, listing and ending sessions. */
 import { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
+import { HTTP_EXEC_CONTENT_TYPE } from "../stream/http-exec-frames.ts";
 import { endpoint } from "./endpoint.ts";
 import { OF_MACHINE, OF_SPRITE } from "./machine-errors.ts";
 import { queryBoolean, queryDuration, queryInteger } from "./query.ts";
@@ -38,6 +39,17 @@ const socketQuery = {
   client: z.string().max(64).optional().meta({
     description:
       "Ours. A name of the client's own choice: a later connection of that name replaces this one; its input is counted by itself",
+  }),
+};
+
+const offset = socketQuery.offset;
+
+/** Query of the HTTP calls by which a client goes on after a lost connection. */
+const resumableQuery = {
+  input_acks: socketQuery.input_acks,
+  client: socketQuery.client,
+  input_offset: queryInteger({ min: 0, max: Number.MAX_SAFE_INTEGER }).optional().meta({
+    description: "Ours. With `client`: of this client's input, where the body begins; what the server has of it is passed over. Default: 0",
   }),
 };
 
@@ -136,11 +148,48 @@ export const execEndpoints = {
     summary: "Run a command over plain HTTP; the request body is its input",
     description:
       "Each chunk of the answer is one frame: `0x01` + stdout, `0x02` + stderr, last `0x03` + one byte of exit code. Frames have no length, so they are spaced in time; prefer the WebSocket.",
-    query: commandQuery,
+    query: commandQuery.extend({
+      ...resumableQuery,
+      max_run_after_disconnect: socketQuery.max_run_after_disconnect,
+      start_key: startKey.optional(),
+    }),
     rawBody: "application/octet-stream",
     status: 200,
     stream: { contentType: "application/octet-stream" },
-    errors: OF_START,
+    errors: [...OF_START, "idempotency_key_reused"],
+  }),
+  startHttp: endpoint({
+    method: "POST",
+    path: "/v1/sprites/{name}/exec/start",
+    kind: "stream",
+    access: "token",
+    tag: "exec",
+    summary: "Run a command under a key over plain HTTP, or go back to what the key started; ours",
+    description:
+      "As the call without `/start`, always with frames that have a length, for a request that is repeated because its answer never came.",
+    query: commandQuery.extend({
+      ...resumableQuery,
+      max_run_after_disconnect: socketQuery.max_run_after_disconnect,
+      start_key: startKey,
+    }),
+    rawBody: "application/octet-stream",
+    status: 200,
+    stream: { contentType: HTTP_EXEC_CONTENT_TYPE },
+    errors: [...OF_START, "idempotency_key_reused"],
+  }),
+  attachHttp: endpoint({
+    method: "POST",
+    path: "/v1/sprites/{name}/exec/{session_id}",
+    kind: "stream",
+    access: "token",
+    tag: "exec",
+    summary: "Attach to a session over plain HTTP; the request body is input. Ours",
+    description: "`session_info`, the output kept so far or from `offset`, then live output, in frames that have a length.",
+    query: z.object({ stdin: queryBoolean().optional(), offset, ...resumableQuery }),
+    rawBody: "application/octet-stream",
+    status: 200,
+    stream: { contentType: HTTP_EXEC_CONTENT_TYPE },
+    errors: [...OF_SPRITE, "session_not_found", "exec_invalid"],
   }),
   listSessions: endpoint({
     method: "GET",

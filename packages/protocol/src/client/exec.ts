@@ -50,6 +50,8 @@ export interface ExecTarget {
   sprite: string;
   /** Default: the global WebSocket, which must take headers (Node's does). */
   openSocket?: SocketOpener;
+  /** Default: `openExec`, over a WebSocket. */
+  openConnection?: typeof openExec;
 }
 
 /**

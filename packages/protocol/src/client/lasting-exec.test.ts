@@ -1,8 +1,10 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { ApiError } from "../errors.ts";
 import { decodeClientMessage, encodeExit, encodeFrame, StreamId } from "../stream/exec-messages.ts";
 import { pauseBefore } from "./back-off.ts";
-import type { WebSocketLike } from "./exec.ts";
+import { ConnectionError } from "./errors.ts";
+import type { ExecWhat, openExec, WebSocketLike } from "./exec.ts";
 import { InputKeeper } from "./input-keeper.ts";
 import { type LastingConnection, type LastingHandlers, type LastingOptions, openLastingExec } from "./lasting-exec.ts";
 
@@ -438,6 +440,29 @@ describe("a command over connections that end", () => {
     session.exit(0);
     await client.connection.ended;
     expect([client.out(), session.input]).toEqual(["before after", "typedmore"]);
+  });
+});
+
+describe("an opener of one's own", () => {
+  test("[REC-11] a start is repeated after a cut, not after an answer that is none of this API", async () => {
+    for (const [code, requests] of [
+      ["closed", 2],
+      ["bad_answer", 1],
+    ] as const) {
+      const asked: ExecWhat[] = [];
+      const openConnection: typeof openExec = async (_, what) => {
+        asked.push(what);
+        throw asked.length === 1 ? new ConnectionError(code, "first") : new ApiError("sprite_not_found", "second");
+      };
+      const opened = openLastingExec(
+        { baseUrl: "http://h", token: "t", sprite: "box", openConnection },
+        { kind: "command", argv: ["true"], stdin: false },
+        { output: () => {} },
+        { reconnectForMs: 1000, chance: () => 0 },
+      );
+      await expect(opened).rejects.toThrow(requests === 1 ? "first" : "second");
+      expect(asked.map((what) => what.kind === "command" && what.isRepeated)).toEqual([undefined, true].slice(0, requests));
+    }
   });
 });
 

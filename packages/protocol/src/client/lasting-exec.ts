@@ -133,7 +133,7 @@ class LastingExec implements LastingConnection {
     const what = reconnectForMs > 0 ? resumable(asked, this.#name) : asked;
     const options = { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) };
     const connection = await this.#open(what, options).catch(async (error: unknown) => {
-      const isCut = error instanceof ConnectionError && error.code !== "unreachable" && !signal?.aborted;
+      const isCut = error instanceof ConnectionError && (error.code === "closed" || error.code === "timeout") && !signal?.aborted;
       if (!isCut || what.kind !== "command" || what.startKey === undefined) throw error;
       return await this.#startAgain({ ...what, isRepeated: true }, error);
     });
@@ -187,7 +187,7 @@ class LastingExec implements LastingConnection {
   async #open(what: ExecWhat, options: { signal?: AbortSignal; timeoutMs?: number }): Promise<ExecConnection> {
     const generation = ++this.#generation;
     const isNewest = (): boolean => generation === this.#generation && !this.#over.signal.aborted;
-    return await openExec(
+    return await (this.#target.openConnection ?? openExec)(
       this.#target,
       what,
       {

@@ -168,7 +168,8 @@ function offsetOf(value: unknown): number | undefined {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }
 
-function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
+/** The fields of a `session_info` that make sense; the others are as of a session without terminal of which nothing is known. */
+export function sessionInfoOf(value: Record<string, unknown>): SessionInfo {
   const number = (field: unknown): number => (typeof field === "number" && Number.isFinite(field) ? field : 0);
   const [offset, inputOffset, screenBytes] = [value["offset"], value["input_offset"], value["screen_bytes"]].map(offsetOf);
   return {

@@ -17,6 +17,7 @@ const frame = fc.oneof(
   fc.constant({ kind: "keep_alive" as const }),
   fc.record({ kind: fc.constant("exit" as const), code: fc.integer({ min: 0, max: 255 }) }),
   fc.record({ kind: fc.constant("gap" as const), from: fc.nat(), to: fc.nat() }),
+  fc.record({ kind: fc.constant("input_ack" as const), offset: fc.nat() }),
   fc.record({ kind: fc.constant("error" as const), error: fc.string(), message: fc.string() }),
   fc.record({ kind: fc.constant("session_info" as const), info: fc.record({ session_id: fc.string(), tty: fc.boolean() }) }),
 );
@@ -55,6 +56,7 @@ describe("HttpExecDecoder", () => {
     ["a payload that is too long", Uint8Array.of(1, 0, 0x10, 0, 1)],
     ["an exit without a code", Uint8Array.of(3, 0, 0, 0, 0)],
     ["a session_info that is no JSON", Uint8Array.of(5, 0, 0, 0, 1, 0x7b)],
+    ["an input_ack without an offset", Uint8Array.of(8, 0, 0, 0, 2, 0x7b, 0x7d)],
     ["an error that is no object", Uint8Array.of(6, 0, 0, 0, 2, 0x5b, 0x5d)],
   ])("[HTTP-7] refuses %s", (_, bytes) => {
     expect(HTTP_EXEC_PAYLOAD_BYTES_MAX).toBe(0x10_0000);

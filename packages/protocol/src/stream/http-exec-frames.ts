@@ -20,7 +20,7 @@ export const HTTP_EXEC_OUTPUT_BYTES_MAX = 64 * 1024;
 const HEAD_BYTES = 5;
 
 /** Output and exit have the ids of the WebSocket's frames. */
-const Type = { keepAlive: 0, stdout: 1, stderr: 2, exit: 3, sessionInfo: 5, error: 6, gap: 7 } as const;
+const Type = { keepAlive: 0, stdout: 1, stderr: 2, exit: 3, sessionInfo: 5, error: 6, gap: 7, inputAck: 8 } as const;
 
 /** One frame. */
 export type HttpExecFrame =
@@ -32,7 +32,9 @@ export type HttpExecFrame =
   /** Why the outcome is not known; an exit follows. */
   | { kind: "error"; error: string; message: string }
   /** Output of log positions `from` to `to` is no longer kept. */
-  | { kind: "gap"; from: number; to: number };
+  | { kind: "gap"; from: number; to: number }
+  /** This client's input up to `offset` is safe: it need not be kept. Only with `input_acks=true`. */
+  | { kind: "input_ack"; offset: number };
 
 /** The bytes are no frames. */
 export class HttpExecFrameError extends Error {
@@ -53,6 +55,8 @@ export function encodeHttpExecFrame(frame: HttpExecFrame): Uint8Array<ArrayBuffe
       return bytesOf(Type.error, json({ error: frame.error, message: frame.message }));
     case "gap":
       return bytesOf(Type.gap, json({ from: frame.from, to: frame.to }));
+    case "input_ack":
+      return bytesOf(Type.inputAck, json({ offset: frame.offset }));
   }
 }
 
@@ -106,6 +110,11 @@ function frameOf(type: number, payload: Uint8Array): HttpExecFrame | undefined {
     case Type.gap: {
       const { from, to } = objectOf(payload);
       return { kind: "gap", from: Number(from), to: Number(to) };
+    }
+    case Type.inputAck: {
+      const offset = Number(objectOf(payload)["offset"]);
+      if (!Number.isSafeInteger(offset) || offset < 0) throw new HttpExecFrameError("an input_ack without an offset");
+      return { kind: "input_ack", offset };
     }
     default:
       return undefined;

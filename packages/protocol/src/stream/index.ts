@@ -12,6 +12,7 @@ export {
   type ServerMessage,
   type ServerText,
   type SessionInfo,
+  sessionInfoOf,
   signalName,
   StreamId,
 } from "./exec-messages.ts";

@@ -2,6 +2,7 @@ import http from "node:http";
 import { waitFor } from "@sprited/base";
 import { HTTP_EXEC_CONTENT_TYPE, HttpExecDecoder, type HttpExecFrame } from "@sprited/protocol/stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ExecSocketClient } from "../testing/exec-socket-client.ts";
 import type { MemorySession } from "../testing/memory-exec.ts";
 import { openTestbed, type Testbed } from "../testing/testbed.ts";
 
@@ -21,8 +22,8 @@ class Post {
   readonly answered: Promise<http.IncomingMessage>;
   readonly ended: Promise<void>;
 
-  constructor(query: string) {
-    this.request = http.request(`${bed.server.url}/v1/sprites/box/exec?${query}`, {
+  constructor(query: string, place = "") {
+    this.request = http.request(`${bed.server.url}/v1/sprites/box/exec${place}?${query}`, {
       method: "POST",
       headers: { authorization: `Bearer ${bed.token}`, accept: `text/html, ${HTTP_EXEC_CONTENT_TYPE};q=1` },
     });
@@ -36,6 +37,25 @@ class Post {
       expect(decoder.isInside).toBe(false);
     });
     this.ended.catch(() => {}); // awaited by the tests that end it
+  }
+
+  /** Waits for output that begins so. */
+  async hears(text: string): Promise<void> {
+    await waitFor(text, { timeoutMs: 5_000, everyMs: 5 }, () => this.output("stdout").startsWith(text));
+  }
+
+  /** The first frame; asks for it without input, where nothing was sent yet. */
+  async info(): Promise<Record<string, unknown>> {
+    this.request.flushHeaders();
+    await waitFor("the first frame", { timeoutMs: 5_000, everyMs: 5 }, () => this.frames.length > 0);
+    const [first] = this.frames;
+    return first?.kind === "session_info" ? first.info : {};
+  }
+
+  /** Breaks the connection off in the middle of whatever it carries. */
+  cut(): void {
+    this.request.on("error", () => {}); // cut by ourselves
+    this.request.destroy();
   }
 
   output(stream: "stdout" | "stderr"): string {
@@ -118,5 +138,101 @@ describe("exec over HTTP with frames", () => {
     expect(session().outputOffsets.stdout).toBeLessThan(8 * 1024 * 1024);
     post.destroy();
     await waitFor("the attachment to close", { timeoutMs: 5_000 }, () => session().clients === 0);
+  });
+});
+
+describe("going on after a lost connection", () => {
+  const ours = "stdin=true&input_acks=true&client=c1";
+  const attach = (query: string): Post => new Post(query, `/${session().id}`);
+
+  it("[HTTP-10] an attach goes on at the log position that it names", async () => {
+    const first = new Post("cmd=cat&stdin=true");
+    first.request.write("one two ");
+    await first.hears("one two ");
+    expect(await first.info()).toMatchObject({ offset: 0, is_owner: true });
+    const second = attach("stdin=false&offset=4");
+    second.request.end();
+    expect((await second.answered).headers["content-type"]).toBe(HTTP_EXEC_CONTENT_TYPE);
+    expect(await second.info()).toMatchObject({ session_id: session().id, offset: 4, is_owner: false });
+    first.request.end("three");
+    await second.ended;
+    expect([second.output("stdout"), second.frames.at(-1)]).toEqual(["two three", { kind: "exit", code: 0 }]);
+    const late = attach("");
+    late.request.end();
+    await late.ended;
+    expect(late.output("stdout")).toBe("one two three");
+  });
+
+  it("[HTTP-11] input that is sent again is taken once; a body that breaks off is not its end", async () => {
+    const first = new Post(`cmd=cat&${ours}&input_offset=0`);
+    first.request.write("one two ");
+    await first.hears("one two ");
+    await waitFor("the acknowledgement", { timeoutMs: 5_000, everyMs: 5 }, () =>
+      first.frames.some((one) => one.kind === "input_ack" && one.offset === 8),
+    );
+    first.cut();
+    await waitFor("the loss", { timeoutMs: 5_000 }, () => session().closes.length === 1);
+    expect([session().closes, session().end]).toEqual([[true], undefined]);
+    const again = attach(`${ours}&offset=0&input_offset=4`);
+    again.request.write("two thr");
+    await again.hears("one two thr");
+    expect(await again.info()).toMatchObject({ offset: 0, input_offset: 8 });
+    again.cut();
+    await waitFor("the loss", { timeoutMs: 5_000 }, () => session().closes.length === 2);
+    const last = attach(`${ours}&offset=8`);
+    expect((await last.info())["input_offset"]).toBe(11);
+    last.request.end("ee");
+    await last.ended;
+    expect([last.output("stdout"), last.frames.at(-1)]).toEqual(["three", { kind: "exit", code: 0 }]);
+  });
+
+  it("[HTTP-11] a client that comes back ends its older request, whose late input is not taken", async () => {
+    const first = new Post(`cmd=cat&${ours}&input_offset=0`);
+    first.request.write("one ");
+    await first.hears("one ");
+    const socket = await ExecSocketClient.open(bed, "client=c1&input_acks=true&offset=4", { path: `/v1/sprites/box/exec/${session().id}` });
+    await expect(first.ended).rejects.toThrow();
+    first.request.on("error", () => {}); // its connection is gone
+    first.request.write("late");
+    socket.socket.send(Buffer.from("\0two "));
+    await socket.hears(1, "two ");
+    const back = attach(`${ours}&offset=8&input_offset=8`);
+    await back.info();
+    await socket.closed();
+    back.request.end("three");
+    await back.ended;
+    expect(back.output("stdout")).toBe("three");
+    expect(session().log.end).toBe(13);
+  });
+
+  it("[HTTP-10] an answer in the official framing too is cut off without an exit when its client comes back", async () => {
+    const response = await bed.call("POST", `/v1/sprites/box/exec?cmd=sleep&client=c1`);
+    const back = attach("client=c1");
+    await back.info();
+    await expect(response.arrayBuffer()).rejects.toThrow();
+    back.cut();
+  });
+
+  it("[HTTP-11] input that begins after what the session has is refused, and nothing of it taken", async () => {
+    const first = new Post(`cmd=cat&${ours}&input_offset=0`);
+    first.request.write("one");
+    await first.hears("one");
+    first.cut();
+    const response = await bed.call("POST", `/v1/sprites/box/exec/${session().id}?client=c1&stdin=true&input_offset=4`);
+    expect([response.status, ((await response.json()) as { error: string }).error]).toEqual([400, "exec_invalid"]);
+    await waitFor("the attachments to close", { timeoutMs: 5_000 }, () => session().clients === 0);
+    expect([session().inputOf("c1").accepted, session().end]).toEqual([3, undefined]);
+    expect((await bed.call("POST", "/v1/sprites/box/exec/99")).status).toBe(404);
+    expect((await bed.call("POST", "/v1/sprites/box/exec/start?cmd=echo")).status).toBe(400);
+  });
+
+  it("[HTTP-10] a server that stops cuts the answer off without an exit", async () => {
+    const post = new Post(`cmd=sleep&${ours}`);
+    await post.info();
+    const closed = bed.server.close({ drainMs: 5_000 });
+    await expect(post.ended).rejects.toThrow();
+    await closed;
+    expect(post.frames.some((one) => one.kind === "exit")).toBe(false);
+    expect(session().closes).toEqual([true]);
   });
 });

@@ -2,7 +2,7 @@ import type { HandlerTable } from "../handler.ts";
 import { archiveHandlers } from "./archives.ts";
 import { checkpointFileHandlers } from "./checkpoint-files.ts";
 import { checkpointHandlers } from "./checkpoints.ts";
-import { execHttp } from "./exec-http.ts";
+import { execHttpHandlers } from "./exec-http.ts";
 import { forkHandlers } from "./forks.ts";
 import { jobHandlers } from "./jobs.ts";
 import { fileHandlers } from "./files.ts";
@@ -27,5 +27,5 @@ export const HANDLERS: HandlerTable = {
   ...organizationHandlers,
   ...sessionHandlers,
   ...jobHandlers,
-  execHttp,
+  ...execHttpHandlers,
 };

@@ -37,8 +37,6 @@ export class Upgrades {
   readonly #context: ApiContext;
   readonly #server: WebSocketServer;
   readonly #sockets = new Set<WebSocket>();
-  /** How to end the sockets of clients that gave a name, by session and name. */
-  readonly #clients = new Map<string, () => void>();
 
   constructor(context: ApiContext) {
     this.#context = context;
@@ -159,14 +157,9 @@ export class Upgrades {
     requireHandshake(request);
     const at = { name: params["name"] ?? "", session_id: params["session_id"] ?? "" };
     const { query, sessionId = at.session_id } = execQueryOf(route.name, url);
-    const takeOver = (session: ExecSession): void => this.#takeOver(session, query.client);
+    const takeOver = (session: ExecSession): void => context.clients.takeOver(session, query.client);
     if (sessionId) return await attachExec(context, { caller, name: at.name, session_id: sessionId, gone, takeOver }, query);
     return await startExec(context, { caller, spriteName: at.name, gone, takeOver }, query);
-  }
-
-  /** A client that comes back takes the place of its own older socket, whose unread input is not taken any more (EXEC-15). */
-  #takeOver(session: ExecSession, client: string | undefined): void {
-    if (client !== undefined) this.#clients.get(`${session.spriteId}/${session.id}/${client}`)?.();
   }
 
   #serve(request: IncomingMessage, pending: PendingSocket, opened: OpenedExec, facts: RequestFacts): void {
@@ -189,16 +182,11 @@ export class Upgrades {
 
   /** Under the client's name, for the time of its socket. */
   #remember({ session, attachment, client }: OpenedExec, socket: WebSocket): void {
-    if (client === undefined) return;
-    const key = `${session.spriteId}/${session.id}/${client}`;
-    const leave = (): void => {
+    const forget = this.#context.clients.remember(session, client, () => {
       attachment.close({ lost: true });
       socket.terminate();
-    };
-    this.#clients.set(key, leave);
-    socket.once("close", () => {
-      if (this.#clients.get(key) === leave) this.#clients.delete(key);
     });
+    socket.once("close", forget);
   }
 
   /** Answers the handshake; false when the connection is gone already. */
