@@ -145,7 +145,13 @@ describe("link", () => {
     opening.catch(() => {});
     await bootstrapGuest(guest.carrier, guest.bootstrap(), timeout);
     await new Promise((resolve) => setTimeout(resolve, 250));
-    const relay = net.createServer((socket) => socket.pipe(net.connect(link.port, link.host)).pipe(socket)).listen(port, "127.0.0.1");
+    const relay = net
+      .createServer((socket) => {
+        const agent = net.connect(link.port, link.host);
+        for (const end of [socket, agent]) end.on("error", () => {});
+        socket.pipe(agent).pipe(socket);
+      })
+      .listen(port, "127.0.0.1");
     await using opened = await opening;
     expect((await opened.status()).sessions).toBe(0);
     relay.close();

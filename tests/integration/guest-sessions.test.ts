@@ -1,5 +1,5 @@
 /** Sessions over a real link to a real agent, without a VM: the numbered log, input, signals, ends. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { GUEST_LIMITS } from "@sprited/protocol/guest";
 import fc from "fast-check";
@@ -251,6 +251,29 @@ describe("terminals", () => {
       const ran = await runCommand(link, sh("exec 0<&- 1>&- 2>&-; sleep 0.05; exit 4"), { tty: { cols: 80, rows: 24 }, stdin: true });
       expect(ran.exit).toEqual({ code: 4, signal: null });
     }
+  });
+
+  test("[LINK-9] much input and much output at once do not wait for each other", { timeout: 120_000 }, async () => {
+    const input = randomBytes(6_000_000);
+    const wanted = createHash("sha256").update(input).digest("hex");
+    const cats = Array.from({ length: 24 }, async () => {
+      const stream = await begin(["cat"], { stdin: true });
+      const hash = createHash("sha256");
+      let stdout = 0;
+      const sending = (async () => {
+        for (let at = 0; at < input.length; at += 1_000_000) await stream.sendInput(at, input.subarray(at, at + 1_000_000));
+        stream.endInput(input.length);
+      })();
+      for await (const event of stream.events) {
+        if (event.type !== "output") continue;
+        hash.update(event.data);
+        stdout += event.data.length;
+        stream.acknowledge({ stdout, stderr: 0 });
+      }
+      await sending;
+      return hash.digest("hex");
+    });
+    expect(new Set(await Promise.all(cats))).toEqual(new Set([wanted]));
   });
 
   test("[SESS-5] the end of input reaches a program that reads lines", async () => {

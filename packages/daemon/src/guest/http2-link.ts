@@ -32,6 +32,7 @@ import {
 import { z } from "zod";
 import { BodyError, readJson, responseStatus, StreamLostError } from "./answer.ts";
 import { openCarrier } from "./dial.ts";
+import { eagerCarrier } from "./eager-carrier.ts";
 import { GuestError, type GuestFault } from "./errors.ts";
 import { beginFileCall, type GuestFileCall } from "./file-call.ts";
 import type { CallOptions, GuestCarrier, GuestLink, LinkKey, SessionStream } from "./link.ts";
@@ -78,7 +79,7 @@ export async function openLink(
   try {
     return await withDeadline("the guest's agent", options, async (signal) => {
       for (;;) {
-        const duplex = await openCarrier(carrier, { signal, timeoutMs: options.timeoutMs });
+        const duplex = await eagerCarrier(await openCarrier(carrier, { signal, timeoutMs: options.timeoutMs }), signal);
         try {
           return await greet(duplex, key, signal);
         } catch (error) {
