@@ -156,10 +156,13 @@ describe("output", () => {
   test("[SESS-4] a second reader ends the first", async () => {
     const id = nextId();
     const first = await link.startSession(id, { argv: sh("echo one; sleep 20"), env: {}, dir: null, tty: null, stdin: false });
-    const firstEnd = readAll(first).then(
-      () => "ended",
-      (error: { code: string }) => error.code,
-    );
+    const events = first.events[Symbol.asyncIterator]();
+    // One that attaches while the command is still being started comes before the first reader.
+    for (let step = await events.next(); step.value?.type !== "output"; step = await events.next()) expect(step.done).not.toBe(true);
+    const firstEnd = (async () => {
+      while (!(await events.next()).done);
+      return "ended";
+    })().catch((error: { code: string }) => error.code);
     const second = await link.attachSession(id, { stdout: 0, stderr: 0 });
     expect(await firstEnd).toBe("guest_link_lost");
     second.signal("TERM");
