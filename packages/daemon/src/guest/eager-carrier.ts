@@ -5,8 +5,8 @@
  *
  * Invariants: bytes both ways in order; what is kept for a peer that does not read is bounded by the
  * window of the HTTP/2 connection (`LINK_WINDOWS.linkBytes`), not here; either side's end is the
- * other's. The session gets a real socket, because over other streams Node's HTTP/2 is slower and
- * orders its events differently.
+ * other's, and its close drops what was not sent yet. The session gets a real socket, because over
+ * other streams Node's HTTP/2 is slower and orders its events differently.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { once } from "node:events";
@@ -30,8 +30,11 @@ export async function eagerCarrier(carrier: Duplex, signal: AbortSignal): Promis
       [carrier, relay],
     ] as const) {
       from.on("error", ignore("its close follows"));
-      from.once("end", () => to.end());
-      from.once("close", () => to.destroy());
+      // Either may have come while the pair was made.
+      if (from.readableEnded) to.end();
+      else from.once("end", () => to.end());
+      if (from.destroyed) to.destroy();
+      else from.once("close", () => to.destroy());
     }
     carrier.resume();
     return session;
