@@ -1,7 +1,7 @@
 import path from "node:path";
 import { hasFiles, ROOT, runChecks, runProject, runScript } from "./testing/run-stage.ts";
 import { chooseStages, TEST_STAGES } from "./testing/stages.ts";
-import { addCounts, closingLine, type Counts } from "./testing/summary.ts";
+import { addCounts, closingLine, type Counts, type Failure, failureLines } from "./testing/summary.ts";
 import { ensureTestPackages } from "./testing/test-packages.ts";
 
 /**
@@ -30,6 +30,7 @@ interface StageEnd extends Counts {
 }
 
 const ends: StageEnd[] = [];
+const failures: Failure[] = [];
 /** Why real VMs cannot be tested; undefined while they can. */
 let withoutVms: string | undefined = process.getuid?.() === 0 ? undefined : "real VMs need root (networks, control groups)";
 
@@ -48,6 +49,7 @@ for (const end of ends) {
   const numbers = [end.passed, end.failed, end.skipped].map((count) => String(count).padStart(8)).join("");
   console.log(`${end.name.padEnd(12)}${numbers} ${`${end.seconds.toFixed(1)} s`.padStart(9)}${end.note === "" ? "" : `  ${end.note}`}`);
 }
+if (failures.length > 0) console.log(`\nfailed:\n${failures.flatMap((failure) => failureLines(failure, ROOT)).join("\n")}`);
 console.log(`\n${closingLine(sum)}`);
 process.exitCode = sum.failed === 0 ? 0 : 1;
 
@@ -66,7 +68,8 @@ async function runStage(name: string): Promise<Counts & { note: string }> {
     if (built.failed > 0) return built;
   }
   const environment = stage.needsVms ? { SPRITED_TEST_HOME: TEST_HOME, SPRITED_TEST_REQUIRE_VM: "1" } : {};
-  const { skippedTests, ...counts } = await runProject(name, [], environment);
+  const { skippedTests, failures: found, ...counts } = await runProject(name, [], environment);
+  failures.push(...found);
   for (const test of skippedTests) console.log(`   skipped: ${test}`);
   return { ...counts, note: "" };
 }

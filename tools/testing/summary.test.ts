@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { addCounts, closingLine, countCheck, countVitest } from "./summary.ts";
+import { addCounts, closingLine, countCheck, countVitest, failureLines } from "./summary.ts";
 
 function report(over: object = {}): string {
   return JSON.stringify({
@@ -26,13 +26,36 @@ function report(over: object = {}): string {
 
 describe("countVitest", () => {
   it("takes the numbers of the report and names what did not run", () => {
-    expect(countVitest(report(), 0)).toEqual({ passed: 3, failed: 0, skipped: 1, skippedTests: ["needs a VM"] });
+    expect(countVitest(report(), 0)).toEqual({ passed: 3, failed: 0, skipped: 1, skippedTests: ["needs a VM"], failures: [] });
     expect(countVitest(report({ success: false, numFailedTests: 2 }), 1)).toMatchObject({ passed: 3, failed: 2 });
   });
 
   it("counts a file that could not even be loaded as a failure", () => {
     const testResults = [{ name: "b.test.ts", status: "failed", message: "SyntaxError", assertionResults: [] }];
     expect(countVitest(report({ success: false, testResults }), 1)).toMatchObject({ passed: 3, failed: 1 });
+  });
+
+  it("keeps what failed, and says where and why in a few lines", () => {
+    const testResults = [
+      { name: "/root/b.test.ts", status: "failed", message: "SyntaxError", assertionResults: [] },
+      {
+        name: "/root/below/c.test.ts",
+        status: "failed",
+        assertionResults: [
+          { fullName: "works", status: "passed", failureMessages: [] },
+          {
+            fullName: "[LINK-3] dials",
+            status: "failed",
+            failureMessages: [`\u001b[31mexpected 1\u001b[39m to be 3\n${"    at x\n".repeat(50)}`],
+          },
+        ],
+      },
+    ];
+    const { failures } = countVitest(report({ success: false, numFailedTests: 1, testResults }), 1);
+    const [file, test] = failures.map((failure) => failureLines(failure, "/root"));
+    expect(file).toEqual(["✗ b.test.ts", "    SyntaxError"]);
+    expect(test?.slice(0, 2)).toEqual(["✗ below/c.test.ts > [LINK-3] dials", "    expected 1 to be 3"]);
+    expect(test?.length).toBeLessThan(10);
   });
 
   it("never counts a failed run as free of failures", () => {
