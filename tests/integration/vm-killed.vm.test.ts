@@ -1,4 +1,5 @@
 /** A VM that dies under its users: everyone hears it, the next request gets a new one. */
+import { once } from "node:events";
 import { waitFor } from "@sprited/base";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { DaemonProcess } from "../kit/daemon-process.ts";
@@ -54,10 +55,12 @@ describe.skipIf(vmSkipReason() !== undefined)("a VM that dies", () => {
 
   test("the official client sees a failure, not a hang and not a success", async () => {
     const sprite = sdkOf(daemon).sprite(name);
-    const running = sprite.execFile("sleep", ["600"]).catch((error: unknown) => error);
-    await waitFor("the command", { timeoutMs: 30_000 }, async () => (await sprite.listSessions()).length === 1);
+    const command = sprite.spawn("sh", ["-c", "echo on; sleep 600"]);
+    const exitCode = command.wait();
+    // Not only listed, but answered: killed before that, the handshake is refused.
+    await once(command.stdout, "data");
     await daemon.killVms();
-    expect(await running).toMatchObject({ exitCode: 255 });
+    expect(await exitCode).toBe(255);
     expect((await sprite.exec("echo next")).stdout).toBe("next\n");
   });
 
