@@ -8,6 +8,7 @@ import { ignore, run, silentLogger, sleep } from "@sprited/base";
 import { openQemuDriver, type VmJail, type VmmDriver, type VmProcess } from "@sprited/vmm";
 import { askGuest, CONTRACT_PORT, type ContractWorld, vmmContract } from "@sprited/vmm/contract";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { signalIfThere } from "../kit/host-traces.ts";
 import { vmSkipReason } from "../kit/preflight.ts";
 import { loadVmParts, writeContractInitrd } from "../kit/vm-parts.ts";
 
@@ -71,7 +72,7 @@ async function openWorld(): Promise<ContractWorld> {
     traces: () => tracesBelow(directory),
     async [Symbol.asyncDispose]() {
       await world.driver.close();
-      for (const trace of await processesBelow(directory)) process.kill(trace.pid, "SIGKILL");
+      for (const trace of await processesBelow(directory)) signalIfThere(trace.pid, "SIGKILL");
       for (const group of await groupsOfContract()) await fs.rmdir(group).catch(ignore("its process is still ending"));
       await run("ip", ["netns", "delete", netns]);
       await fs.rm(directory, { recursive: true, force: true });

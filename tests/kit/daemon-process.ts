@@ -12,7 +12,7 @@ import { ignore, waitFor } from "@sprited/base";
 import { sweepAbandonedHomes } from "./abandoned-homes.ts";
 import { findFreeRange } from "./free-range.ts";
 import { ask } from "./http.ts";
-import { expectNoTraces, hostTraces, sweepHost, vmPidsOf } from "./host-traces.ts";
+import { expectNoTraces, hostTraces, signalIfThere, sweepHost, vmPidsOf } from "./host-traces.ts";
 import { cloneHome, preparedAccelerator, preparedStorageGb, TEST_IMAGE, type TestHome } from "./prepared-home.ts";
 import { sdkOf, type Target } from "./target.ts";
 
@@ -123,7 +123,7 @@ export class DaemonProcess implements Target, AsyncDisposable {
   async stop(signal: "SIGINT" | "SIGTERM" = "SIGTERM"): Promise<void> {
     const pid = this.#pid;
     if (pid === undefined || !isAlive(pid)) return;
-    process.kill(pid, signal);
+    signalIfThere(pid, signal);
     await waitFor("the daemon's end", { timeoutMs: STOP_TIMEOUT_MS, everyMs: 20 }, () => !isAlive(pid));
     this.#pid = undefined;
   }
@@ -132,7 +132,7 @@ export class DaemonProcess implements Target, AsyncDisposable {
   async kill(): Promise<void> {
     const pid = this.#pid;
     if (pid === undefined) return;
-    if (isAlive(pid)) process.kill(pid, "SIGKILL");
+    signalIfThere(pid, "SIGKILL");
     await waitFor("the daemon's death", { timeoutMs: STOP_TIMEOUT_MS, everyMs: 5 }, () => !isAlive(pid));
     this.#pid = undefined;
   }
@@ -140,7 +140,7 @@ export class DaemonProcess implements Target, AsyncDisposable {
   /** kill -9 of every VM of this daemon, as a host's crash would; returns how many there were. */
   async killVms(): Promise<number> {
     const pids = await vmPidsOf(this.home);
-    for (const pid of pids) process.kill(pid, "SIGKILL");
+    for (const pid of pids) signalIfThere(pid, "SIGKILL");
     await waitFor("the VMs' death", { timeoutMs: STOP_TIMEOUT_MS }, () => !pids.some(isAlive));
     return pids.length;
   }

@@ -63,15 +63,18 @@ export async function vmPidsOf(home: KnownHome): Promise<number[]> {
   return all.filter(({ command }) => /qemu-system/.test(command.split(" ")[0] ?? "")).map(({ pid }) => pid);
 }
 
+/** Signals a process that may end by itself in the meantime. */
+export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
 /** Ends and removes whatever a failed test left; never fails. */
 export async function sweepHost(home: KnownHome): Promise<void> {
-  for (const { pid } of await pidsOf(home.layout.root)) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // gone in the meantime
-    }
-  }
+  for (const { pid } of await pidsOf(home.layout.root)) signalIfThere(pid, "SIGKILL");
   const netns = (await outputWith("ip", ["netns", "list"], `sprited-${home.id}`, "")).map(
     (line) => line.replace(/^: /, "").split(" ")[0] ?? "",
   );
