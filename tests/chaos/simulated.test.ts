@@ -5,6 +5,11 @@ const SEED = Number(process.env["SPRITED_TEST_SEED"] ?? 20_26);
 const ROUNDS = Number(process.env["SPRITED_TEST_ROUNDS"] ?? 2_000);
 const WORLD_ROUNDS = 20;
 
+/** An error's message and those of its causes: the first line tells it all. */
+function reasons(error: unknown): string {
+  return error instanceof Error ? [error.message, ...(error.cause ? [reasons(error.cause)] : [])].join(" < ") : String(error);
+}
+
 describe("faults at any effect of any operation", () => {
   const strays: unknown[] = [];
   const heard = (error: unknown): void => {
@@ -30,7 +35,7 @@ describe("faults at any effect of any operation", () => {
       expect(strays).toEqual([]);
     } catch (error) {
       throw new Error(
-        `seed ${seed} (SPRITED_TEST_SEED=${seed} SPRITED_TEST_ROUNDS=${WORLD_ROUNDS} repeats it)\n${history.lines.join("\n")}`,
+        `seed ${seed}: ${reasons(error)} (SPRITED_TEST_SEED=${seed} SPRITED_TEST_ROUNDS=${WORLD_ROUNDS} repeats it)\n${history.lines.join("\n")}`,
         { cause: error },
       );
     } finally {

@@ -241,13 +241,11 @@ describe("restoring", () => {
       world.arm({ kind: "throw", at });
       const outcome = await outcomeOf(() => world.checkpoints.restore("org", "sprite", "v0"));
       const met = world.wasMet;
-      world.arm({ kind: "throw", at: 10_000 });
+      world.disarm();
       if (outcome === "failed") {
-        // A fault after the swap was undone from the copy, which then stays; a daemon that starts anew settles what is open.
+        expect([await world.read(), world.records.list("sprite").length, world.records.restores()]).toEqual([`state ${at}`, before, []]);
         await world.restart();
         await expectSound();
-        expect([`state ${at}`, "first"]).toContain(await world.read());
-        if (world.records.list("sprite").length === before) expect(await world.read()).toBe(`state ${at}`);
       }
       if (!met) {
         expect([outcome, await world.read()]).toEqual(["done", "first"]);
@@ -258,6 +256,47 @@ describe("restoring", () => {
     await world.write("again");
     await restore("v0");
     expect(await world.read()).toBe("first");
+  });
+
+  it("[CKPT-17] fails, and so does what puts it right: before the sprite is used again it is whole, and the next restore works", async () => {
+    await make();
+    await settled("v0");
+    let finished = 0;
+    for (let at = 0; at < GATES_MAX; at += 1) {
+      await world.write(`state ${at}`);
+      world.arm({ kind: "throw", at, count: 4 });
+      const outcome = await outcomeOf(() => world.checkpoints.restore("org", "sprite", "v0"));
+      const met = world.wasMet;
+      world.disarm();
+      await world.use();
+      const now = await world.read();
+      if (now === "first") {
+        finished += 1;
+        const autos = world.records.list("sprite").filter(({ isAuto }) => isAuto);
+        expect(await world.contentOf(autos.at(-1)?.id ?? "")).toBe(`state ${at}`);
+        expect(world.records.current("sprite")).toBe("v0");
+      } else expect([outcome, now]).toEqual(["failed", `state ${at}`]);
+      await world.write("between");
+      await restore("v0");
+      expect(await world.read()).toBe("first");
+      expect(world.records.restores()).toEqual([]);
+      await world.restart();
+      await expectSound();
+      if (!met) break;
+      expect(at).toBeLessThan(GATES_MAX - 1);
+    }
+    expect(finished).toBeGreaterThan(1);
+  });
+
+  it("[CKPT-20] what an unfinished restore needs is not deleted", async () => {
+    await make();
+    await make();
+    await Promise.all(["v0", "v1"].map(settled));
+    const { restore: begun } = world.records.beginRestore({ spriteId: "sprite", targetId: "v0", withMemory: false, startedAtMs: 1 });
+    expect(await code(world.checkpoints.delete("org", "sprite", "v0"))).toBe("checkpoint_in_use");
+    world.records.undoRestore(begun);
+    await world.checkpoints.delete("org", "sprite", "v0");
+    expect(world.records.ids("sprite")).toEqual(["v1"]);
   });
 
   it("[CKPT-13] the daemon dies at any step: finished or rolled back, never a mixture, and nothing is lost", async () => {

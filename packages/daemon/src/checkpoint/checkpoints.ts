@@ -4,15 +4,15 @@
  */
 import { ignore, Mailbox, MailboxFullError, sleep, waitFor } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
-import type { Sprite, SpriteRegistry } from "../sprite/index.ts";
+import type { Replacement, Sprite, SpriteRegistry } from "../sprite/index.ts";
 import type { CheckpointRow } from "../store/index.ts";
 import type { CheckpointList, CheckpointView, CreateCheckpoint } from "./checkpoint.ts";
 import { createCheckpoint } from "./create.ts";
 import type { CheckpointMeta, CheckpointPaths } from "./files.ts";
 import { Operation } from "./operation.ts";
 import { unknownCheckpoint } from "./parts.ts";
-import { recoverRestore, restoreCheckpoint, type RestoreParts } from "./restore.ts";
-import type { StateFiles } from "./sprite-state.ts";
+import { recoverRestore, restoreCheckpoint, type RestoreParts, unsettledRestore } from "./restore.ts";
+import { restoring, type StateFiles } from "./sprite-state.ts";
 import { historyOf, lineOf, prunable } from "./tree.ts";
 import { emptyScratch, type Verifier } from "./verifier.ts";
 
@@ -98,6 +98,12 @@ export class Checkpoints {
     for (const spriteId of await parts.files.spriteIds()) {
       if (known.has(spriteId)) await parts.files.sweep(spriteId, new Set(parts.records.ids(spriteId)));
     }
+  }
+
+  /** What a restore left half done of the sprite's files (CKPT-17); for the sprite, before they are used. */
+  unsettled(spriteId: string): Replacement | undefined {
+    const swap = unsettledRestore(this.#options.parts, spriteId);
+    return swap && restoring(swap);
   }
 
   /** Goes on with the checks an earlier daemon left. Call when no machine of it is left either. */
@@ -270,7 +276,10 @@ export class Checkpoints {
   }
 
   #useOf(spriteId: string, id: string): string | undefined {
-    if (this.#options.parts.records.current(spriteId) === id) return "the sprite's present state came from it";
+    const { records } = this.#options.parts;
+    if (records.current(spriteId) === id) return "the sprite's present state came from it";
+    const restore = records.restoreOf(spriteId);
+    if (restore?.targetId === id || restore?.previousId === id) return "a restore that is not finished needs it";
     for (const use of this.#uses) {
       const reason = use(spriteId, id);
       if (reason !== undefined) return reason;
@@ -278,14 +287,19 @@ export class Checkpoints {
     return undefined;
   }
 
+  /** Automatic ones that are too many go. What cannot be removed now goes another time: nobody asked for it. */
   async #prune(spriteId: string): Promise<void> {
-    const { records } = this.#options.parts;
-    const ids = prunable(records.list(spriteId), {
-      keep: this.#options.autoKeep,
-      current: records.current(spriteId),
-      isUsed: (id) => this.#useOf(spriteId, id) !== undefined,
-    });
-    for (const id of ids) await this.#remove(spriteId, id);
+    const { records, logger } = this.#options.parts;
+    try {
+      const ids = prunable(records.list(spriteId), {
+        keep: this.#options.autoKeep,
+        current: records.current(spriteId),
+        isUsed: (id) => this.#useOf(spriteId, id) !== undefined,
+      });
+      for (const id of ids) await this.#remove(spriteId, id);
+    } catch (error) {
+      logger.warn({ event: "checkpoint.prune", outcome: "failed", spriteId, err: error }, "old automatic checkpoints could not be removed");
+    }
   }
 
   /** The row goes first: files without a row are swept, a row without files would be a broken promise. */

@@ -6,13 +6,14 @@
  * on the disk, nothing is written meanwhile, and nothing has to be repaired later. What takes
  * time, the flushing of what is dirty in guest and host, happens before.
  */
+import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { ignore } from "@sprited/base";
 import { syncFile } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import type { GuestLink } from "../guest/index.ts";
 import { memoryPaths, type MemoryRecord } from "../machine/index.ts";
-import type { ReplacePlace, SnapshotSource, SpriteRegistry } from "../sprite/index.ts";
+import type { Replaced, Replacement, ReplacePlace, SnapshotSource, SpriteRegistry } from "../sprite/index.ts";
 
 /** How long a guest's disk may stay frozen before the guest thaws it by itself, ms. */
 const FREEZE_MS = 15_000;
@@ -57,34 +58,37 @@ export interface SpriteStates {
    * the record it resolves with. When `swap` throws, the sprite is cold with the disk that lies
    * there. Sessions end as `sprite_restored`.
    */
-  replace(
-    spriteId: string,
-    options: { lifeId: string },
-    swap: (place: ReplacePlace) => Promise<{ memory: MemoryRecord | undefined }>,
-  ): Promise<void>;
+  replace(spriteId: string, swap: (place: ReplacePlace) => Promise<Replaced>): Promise<void>;
+  /** Finishes a replacement that broke off, unless some use of the sprite has done it already. */
+  settle(spriteId: string): Promise<void>;
+}
+
+/** A replacement that ends the life before as `sprite_restored`. */
+export function restoring(swap: Replacement["swap"]): Replacement {
+  const end = { code: "sprite_restored", reason: "the sprite was restored to a checkpoint" } as const;
+  // Lives are told apart by ids like incarnations.
+  return { end, lifeId: randomBytes(6).toString("hex"), swap };
 }
 
 /** The sprites' drivers as checkpoints take them. */
-export function spriteStates(sprites: Pick<SpriteRegistry, "snapshotStep" | "replaceState">): SpriteStates {
+export function spriteStates(sprites: Pick<SpriteRegistry, "fileSteps">): SpriteStates {
   return {
     async copy(spriteId, options, copy) {
-      if (options.memory) await sprites.snapshotStep(spriteId, { memory: false }, flush);
+      if (options.memory) await sprites.fileSteps(spriteId).snapshotStep({ memory: false }, flush);
       for (let attempt = 1; ; attempt += 1) {
         const begunAtMs = Date.now();
         const startedMs = performance.now();
-        const copied = await sprites.snapshotStep(spriteId, { memory: options.memory }, (source) =>
-          copyQuiet(source, { ...options, begunAtMs }, copy),
-        );
+        const copied = await sprites
+          .fileSteps(spriteId)
+          .snapshotStep({ memory: options.memory }, (source) => copyQuiet(source, { ...options, begunAtMs }, copy));
         // The guest stood still for the whole of a step that saved its memory.
         if (copied.savedNow) copied.pausedMs = performance.now() - startedMs;
         if (copied.held) return copied;
         if (attempt === ATTEMPTS_MAX) throw new ApiError("busy", "the sprite did not hold still for a copy of its disk");
       }
     },
-    async replace(spriteId, { lifeId }, swap) {
-      const end = { code: "sprite_restored", reason: "the sprite was restored to a checkpoint" } as const;
-      await sprites.replaceState(spriteId, { end, lifeId }, swap);
-    },
+    replace: async (spriteId, swap) => await sprites.fileSteps(spriteId).replaceState(restoring(swap)),
+    settle: async (spriteId) => await sprites.fileSteps(spriteId).settleReplacement(),
   };
 }
 

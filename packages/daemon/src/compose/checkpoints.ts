@@ -86,6 +86,7 @@ export function composeCheckpoints(input: CheckpointInput): CheckpointFeatures {
     vmmBuild: input.vmmBuild,
     admit: input.admit,
   });
+  sprites.unsettled = (spriteId) => checkpoints.unsettled(spriteId);
   const forks = new Forks({ sprites, batches: sprites.batches, states, files, activities, scratch: layout.scratch, logger });
   const archives = new Archives({ sprites, checkpoints, states, files, pool, activities, scratch: layout.scratch, logger });
   const readers = new CheckpointReaders({

@@ -1,4 +1,4 @@
-export type { Replaced, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./driver/index.ts";
+export type { Replaced, Replacement, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./driver/index.ts";
 export type { Batches } from "./batches.ts";
 export type { Activities, ActivityKind, Hold, Holder } from "./activity.ts";
 export type { MachineEvent, WakeKind } from "./machine-event.ts";

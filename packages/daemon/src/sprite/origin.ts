@@ -3,19 +3,20 @@ import { randomBytes } from "node:crypto";
 import { DiskError, type DiskPool, type ImageStore } from "@sprited/disk";
 import { ApiError } from "@sprited/protocol/errors";
 import { memoryPaths } from "../machine/index.ts";
-import type { SpriteDriver } from "./driver/index.ts";
+import type { Replaced, ReplacePlace, SpriteDriver } from "./driver/index.ts";
 import type { SpriteOrigin } from "./sprite.ts";
 
 /** Puts a clone of a memory beside the sprite's disk; the sprite is then asleep in it, in a life of its own. */
 export async function placeMemory(pool: DiskPool, driver: SpriteDriver, memory: NonNullable<SpriteOrigin["memory"]>): Promise<void> {
   const end = { code: "sprite_restored", reason: "the sprite got another memory" } as const;
-  await driver.replaceState({ end, lifeId: randomBytes(6).toString("hex") }, async ({ memoryDirectory }) => {
+  const swap = async ({ memoryDirectory }: ReplacePlace): Promise<Replaced> => {
     const { ram, state } = memoryPaths(memoryDirectory);
     // Side by side: their flushes are one to the disk. None is left under way when one fails.
     const made = await Promise.allSettled([pool.clone(memory.ramPath, ram), pool.clone(memory.statePath, state)]);
     for (const one of made) if (one.status === "rejected") throw one.reason;
     return { memory: memory.record };
-  });
+  };
+  await driver.replaceState({ end, lifeId: randomBytes(6).toString("hex"), swap });
 }
 
 /** Room that must be left above the floor before a sprite is made, bytes: its first writes. */

@@ -13,8 +13,8 @@ import type { Machine, Machines } from "../machine/index.ts";
 import { Activities } from "./activity.ts";
 import { Batches } from "./batches.ts";
 import { checkMachine } from "./check.ts";
-import { type Replaced, type ReplacePlace, type SnapshotOptions, type SnapshotSource, SpriteDriver } from "./driver/index.ts";
-import type { GuestLife, LifeEnd } from "./life.ts";
+import { type FileSteps, type Replacement, SpriteDriver } from "./driver/index.ts";
+import type { GuestLife } from "./life.ts";
 import { requireWithinHost, type SpriteDefaults, type SpriteLimits, type SpriteQuotas } from "./limits.ts";
 import { imageOrigin, placeMemory, requireRoom } from "./origin.ts";
 import { hasMachine, incarnationOf, type SpriteState } from "./lifecycle.ts";
@@ -75,6 +75,8 @@ export class SpriteRegistry implements Sprites {
   readonly machineEvents = new Listeners<[MachineEvent]>();
   /** Sprites that are made together. */
   readonly batches: Batches;
+  /** What of a sprite's files another feature has half replaced; asked before every use of them. */
+  unsettled: (spriteId: string) => Replacement | undefined = () => undefined;
   readonly #options: RegistryOptions;
   readonly #index = new SpriteIndex();
   readonly #listeners = new Listeners<[view: SpriteView, change: "changed" | "deleted"]>();
@@ -252,18 +254,9 @@ export class SpriteRegistry implements Sprites {
     return await this.#byId(spriteId).driver.wake(options);
   }
 
-  /** See `SpriteDriver.snapshotStep`. Throws `sprite_not_found`. */
-  async snapshotStep<T>(spriteId: string, options: SnapshotOptions, copy: (source: SnapshotSource) => Promise<T>): Promise<T> {
-    return await this.#byId(spriteId).driver.snapshotStep(options, copy);
-  }
-
-  /** See `SpriteDriver.replaceState`. Throws `sprite_not_found`. */
-  async replaceState(
-    spriteId: string,
-    options: { end: LifeEnd; lifeId: string },
-    swap: (place: ReplacePlace) => Promise<Replaced>,
-  ): Promise<void> {
-    await this.#byId(spriteId).driver.replaceState(options, swap);
+  /** Steps of other features over a sprite's disk and memory. Throws `sprite_not_found`. */
+  fileSteps(spriteId: string): FileSteps {
+    return this.#byId(spriteId).driver;
   }
 
   /** The life that is kept, awake or asleep; undefined for a cold or missing sprite. Wakes nothing. */
@@ -339,6 +332,7 @@ export class SpriteRegistry implements Sprites {
           this.#options.quotas?.requireRunning(organizationId, running.length);
           return await this.#rest.admit(entry, signal);
         },
+        unsettled: () => this.unsettled(sprite.id),
         freeDisk: () => this.#freeDisk(sprite.id),
         publish: (after) => this.#published(entry, after),
         touched: () => this.activities.touch(sprite.id),

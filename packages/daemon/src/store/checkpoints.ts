@@ -28,13 +28,14 @@ export interface RestoreRow {
   spriteId: string;
   targetId: string;
   previousId: string;
-  /** `begun`: nothing of the sprite was changed yet; `swapping`: it must be finished. */
-  phase: "begun" | "swapping";
+  /** `begun`: nothing of the sprite was changed yet; `swapping`: it must be finished; `putting_back`: it failed and must be undone. */
+  phase: "begun" | "swapping" | "putting_back";
   /** Whether the target's memory is restored too. */
   withMemory: boolean;
   startedAtMs: number;
 }
 
+type NewRestore = Omit<RestoreRow, "previousId" | "phase">;
 type NewCheckpoint = Pick<CheckpointRow, "spriteId" | "comment" | "isAuto" | "createdAtMs">;
 type CheckpointChange = Partial<Pick<CheckpointRow, "state" | "health" | "hasMemory" | "diskBytes" | "memoryBytes">>;
 
@@ -149,40 +150,67 @@ export class CheckpointRecords {
     return this.#database.all(this.#query.selectFrom("checkpoint_restores").selectAll()).map(restoreFromRow);
   }
 
-  beginRestore(restore: RestoreRow): void {
-    this.#database.run(
-      this.#query.insertInto("checkpoint_restores").values({
-        sprite_id: restore.spriteId,
-        target_id: restore.targetId,
-        previous_id: restore.previousId,
-        phase: restore.phase,
-        memory: Number(restore.withMemory),
-        started_at_ms: restore.startedAtMs,
-      }),
-    );
+  /** The sprite's restore that has begun and not ended. */
+  restoreOf(spriteId: string): RestoreRow | undefined {
+    const row = this.#database.first(this.#query.selectFrom("checkpoint_restores").selectAll().where("sprite_id", "=", spriteId));
+    return row && restoreFromRow(row);
+  }
+
+  /** Records a restore that changes nothing yet, with a row in state `creating` for the state before it. */
+  beginRestore(fresh: NewRestore): { previous: CheckpointRow; restore: RestoreRow } {
+    const { spriteId, targetId, withMemory, startedAtMs } = fresh;
+    return this.#database.transaction(() => {
+      const comment = `before the restore of ${targetId}`;
+      const previous = this.begin({ spriteId, comment, isAuto: true, createdAtMs: startedAtMs });
+      this.#database.run(
+        this.#query.insertInto("checkpoint_restores").values({
+          sprite_id: spriteId,
+          target_id: targetId,
+          previous_id: previous.id,
+          phase: "begun",
+          memory: Number(withMemory),
+          started_at_ms: startedAtMs,
+        }),
+      );
+      return { previous, restore: { ...fresh, previousId: previous.id, phase: "begun" } };
+    });
   }
 
   /** The state before is safe as a checkpoint: from here on the restore is finished, whatever happens. */
   commitRestore(restore: RestoreRow, previous: CheckpointChange): void {
     this.#database.transaction(() => {
       this.update(restore.spriteId, restore.previousId, { ...previous, state: "verifying" });
-      this.#database.run(
-        this.#query.updateTable("checkpoint_restores").set({ phase: "swapping" }).where("sprite_id", "=", restore.spriteId),
-      );
+      this.#setPhase(restore.spriteId, "swapping");
     });
+  }
+
+  /** The restore failed after its commit: from here on the state before is put back, whatever happens. */
+  putBackRestore(restore: RestoreRow): void {
+    this.#setPhase(restore.spriteId, "putting_back");
   }
 
   /** The sprite's files are the target's. */
   finishRestore(restore: RestoreRow): void {
     this.#database.transaction(() => {
       this.#setCurrent(restore.spriteId, restore.targetId);
-      this.cancelRestore(restore.spriteId);
+      this.#endRestore(restore.spriteId);
     });
   }
 
-  /** Nothing was changed, or everything was put back. */
-  cancelRestore(spriteId: string): void {
+  /** Nothing was changed, or everything was put back: the checkpoint of the state before is of no use. */
+  undoRestore(restore: RestoreRow): void {
+    this.#database.transaction(() => {
+      this.#endRestore(restore.spriteId);
+      this.remove(restore.spriteId, restore.previousId);
+    });
+  }
+
+  #endRestore(spriteId: string): void {
     this.#database.run(this.#query.deleteFrom("checkpoint_restores").where("sprite_id", "=", spriteId));
+  }
+
+  #setPhase(spriteId: string, phase: RestoreRow["phase"]): void {
+    this.#database.run(this.#query.updateTable("checkpoint_restores").set({ phase }).where("sprite_id", "=", spriteId));
   }
 
   get #query(): Database["query"] {

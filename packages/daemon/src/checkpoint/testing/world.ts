@@ -9,7 +9,7 @@ import path from "node:path";
 import { silentLogger } from "@sprited/base";
 import type { DiskPool, DiskVerdict } from "@sprited/disk";
 import { Activities } from "../../sprite/activity.ts";
-import type { Sprite } from "../../sprite/index.ts";
+import type { Replacement, Sprite } from "../../sprite/index.ts";
 import { CheckpointRecords, openDatabase } from "../../store/index.ts";
 import { Checkpoints } from "../checkpoints.ts";
 import { CheckpointFiles } from "../files.ts";
@@ -28,6 +28,8 @@ export class InjectedFault extends Error {
 export interface Fault {
   kind: "throw" | "die";
   at: number;
+  /** How many gates in a row throw; one when left out. */
+  count?: number;
 }
 
 export class World {
@@ -81,6 +83,10 @@ export class World {
     this.#death = Promise.withResolvers();
   }
 
+  disarm(): void {
+    this.#fault = undefined;
+  }
+
   /** Resolves when the armed fault has ended the daemon. */
   get died(): Promise<void> {
     return this.#death.promise;
@@ -119,6 +125,12 @@ export class World {
     this.checkpoints = this.#compose();
     await this.checkpoints.recover();
     this.checkpoints.resumeChecks();
+  }
+
+  /** What every use of the sprite's files begins with. */
+  async use(): Promise<void> {
+    const left = this.checkpoints.unsettled("sprite");
+    if (left) await this.#replace(left.swap);
   }
 
   async write(text: string): Promise<void> {
@@ -203,15 +215,20 @@ export class World {
         pausedMs: 1,
         release: async () => {},
       }),
-      replace: async (_id, _options, swap) => {
-        this.ended += 1;
-        this.isRunning = false;
-        const memoryDirectory = path.join(path.dirname(this.diskPath), "memory");
-        await fs.rm(memoryDirectory, { recursive: true, force: true });
-        await fs.mkdir(memoryDirectory);
-        this.placed = (await swap({ diskPath: this.diskPath, memoryDirectory })).memory;
-      },
+      replace: (_id, swap) => this.#replace(swap),
+      settle: () => this.use(),
     };
+  }
+
+  async #replace(swap: Replacement["swap"]): Promise<void> {
+    this.ended += 1;
+    this.isRunning = false;
+    const memoryDirectory = path.join(path.dirname(this.diskPath), "memory");
+    await fs.rm(memoryDirectory, { recursive: true, force: true });
+    await fs.mkdir(memoryDirectory);
+    const { memory, settled } = await swap({ diskPath: this.diskPath, memoryDirectory });
+    this.placed = memory;
+    settled?.();
   }
 
   #gateOf(isCurrent: () => boolean) {
@@ -219,7 +236,7 @@ export class World {
       if (this.#isDead || !isCurrent()) return "die";
       if (!this.#fault) return "go";
       const at = this.#gates++;
-      if (at !== this.#fault.at) return "go";
+      if (at < this.#fault.at || at >= this.#fault.at + (this.#fault.count ?? 1)) return "go";
       if (this.#fault.kind === "throw") throw new InjectedFault(`gate ${at}`);
       this.#isDead = true;
       this.#death.resolve();

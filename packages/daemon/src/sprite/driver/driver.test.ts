@@ -330,15 +330,45 @@ describe("sprite driver", () => {
     await driver.wake();
     const { life } = driver;
     const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
-    await driver.replaceState({ end, lifeId: "r1" }, async () => ({ memory }));
+    await driver.replaceState({ end, lifeId: "r1", swap: async () => ({ memory }) });
     expect([driver.state.kind, driver.life?.id, host.vms.size]).toEqual(["hibernated", "placed-r1", 0]);
     expect(await life?.ended).toEqual(end);
     await expect(
-      driver.replaceState({ end, lifeId: "r2" }, async () => {
-        throw new Error("no room");
+      driver.replaceState({
+        end,
+        lifeId: "r2",
+        swap: async () => {
+          throw new Error("no room");
+        },
       }),
     ).rejects.toThrow("no room");
     expect(driver.state.kind).toBe("cold");
+  });
+
+  test("[LIFE-30] what was half replaced is finished before anything uses it; while it cannot be, nothing does", async () => {
+    const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
+    const { driver, host } = setup({ kind: "cold" });
+    const swaps: string[] = [];
+    const swap = async () => {
+      swaps.push(driver.state.kind);
+      return { settled: () => void (host.unsettled = undefined) };
+    };
+    const fail = async () => {
+      throw new Error("no room");
+    };
+    host.unsettled = { end, lifeId: "r1", swap: fail };
+    await expect(driver.wake()).rejects.toThrow("no room");
+    await expect(driver.snapshotStep({ memory: false }, async () => "copied")).rejects.toThrow("no room");
+    expect([driver.state.kind, host.vms.size]).toEqual(["cold", 0]);
+    host.unsettled = { end, lifeId: "r1", swap };
+    expect(await driver.snapshotStep({ memory: false }, async () => "copied")).toBe("copied");
+    host.unsettled = { end, lifeId: "r2", swap };
+    await driver.wake();
+    await driver.settleReplacement();
+    expect([driver.state.kind, swaps]).toEqual(["running", ["cold", "cold"]]);
+    host.unsettled = { end, lifeId: "r3", swap };
+    await driver.settleReplacement();
+    expect([driver.state.kind, host.vms.size]).toEqual(["cold", 0]);
   });
 
   test("[BOOT-7] a memory that was put in place is another's until it was resumed, also by the daemon that comes after", async () => {
@@ -346,10 +376,11 @@ describe("sprite driver", () => {
     const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;
     await driver.wake();
     const files = memoryPaths(host.memoryDirectory);
-    await driver.replaceState({ end, lifeId: "r1" }, async () => {
+    const swap = async () => {
       for (const file of [files.ram, files.state]) writeFileSync(file, "");
       return { memory };
-    });
+    };
+    await driver.replaceState({ end, lifeId: "r1", swap });
     host.failNext = new VmmError("vmm_exited_early", "no");
     await expect(driver.wake()).rejects.toThrow("no");
     await driver.wake();

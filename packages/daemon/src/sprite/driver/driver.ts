@@ -14,13 +14,17 @@ import { incarnationOf, type SpriteState } from "../lifecycle.ts";
 import { type DriverOptions, SpriteCore } from "./sprite-core.ts";
 import { recover } from "./recover.ts";
 import { sleep, type SleepOptions } from "./sleep.ts";
-import { replace, type Replaced, type ReplacePlace, snapshot, type SnapshotOptions, type SnapshotSource } from "./still.ts";
+import { replace, type Replacement, settleReplacement } from "./replace.ts";
+import { snapshot, type SnapshotOptions, type SnapshotSource } from "./still.ts";
 import { comeBack, deletedWhileWaking, wake } from "./wake.ts";
 
 /** Requests that may wait for one sprite. */
 const MAILBOX_CAPACITY = 256;
 const STOPPED: LifeEnd = { code: "sprite_stopped", reason: "the sprite was stopped" };
 const DELETED: LifeEnd = { code: "sprite_deleted", reason: "the sprite was deleted" };
+
+/** What other features do with a sprite's files. */
+export type FileSteps = Pick<SpriteDriver, "snapshotStep" | "replaceState" | "settleReplacement">;
 
 export class SpriteDriver {
   readonly #core: SpriteCore;
@@ -121,8 +125,13 @@ export class SpriteDriver {
    * it likes, in place. With a memory the sprite is then hibernated in a new life (`placedLifeId`), else
    * cold. When `swap` throws it is cold, with whatever disk `swap` left.
    */
-  async replaceState(options: { end: LifeEnd; lifeId: string }, swap: (place: ReplacePlace) => Promise<Replaced>): Promise<void> {
-    await this.#ending(() => replace(this.#core, options, swap));
+  async replaceState(replacement: Replacement): Promise<void> {
+    await this.#ending(() => replace(this.#core, replacement));
+  }
+
+  /** Finishes a replacement that broke off (LIFE-30); the next use of the sprite does it too. */
+  async settleReplacement(): Promise<void> {
+    await this.#ending(() => settleReplacement(this.#core));
   }
 
   /** At daemon start: takes the VM of an earlier daemon over, or settles what is left of it (LIFE-10, LIFE-11). */

@@ -1,3 +1,4 @@
 export { type DriverOptions } from "./sprite-core.ts";
-export { SpriteDriver } from "./driver.ts";
-export type { Replaced, ReplacePlace, SavedMemory, SnapshotOptions, SnapshotSource } from "./still.ts";
+export { type FileSteps, SpriteDriver } from "./driver.ts";
+export type { Replaced, Replacement, ReplacePlace } from "./replace.ts";
+export type { SavedMemory, SnapshotOptions, SnapshotSource } from "./still.ts";

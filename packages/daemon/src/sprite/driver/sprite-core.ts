@@ -10,6 +10,7 @@ import { type LifeEnd, SpriteLife } from "../life.ts";
 import { admit, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "../lifecycle.ts";
 import type { SpriteRecords } from "../records.ts";
 import type { MachineEvent } from "../machine-event.ts";
+import type { Replacement } from "./replace.ts";
 
 export interface DriverOptions {
   spriteId: string;
@@ -20,6 +21,8 @@ export interface DriverOptions {
   machineSpec(): MachineSpec;
   /** Room on the host for one more machine (LIFE-27); held until the state shows the machine. Throws `host_memory_full`. */
   admit?(signal: AbortSignal): Promise<Disposable | undefined>;
+  /** What another feature began to put in place of the sprite's files and could not finish (LIFE-30). */
+  unsettled?(): Replacement | undefined;
   /** Frees the disk; called once, when the sprite is being deleted and no VM is left. */
   freeDisk(): Promise<void>;
   /** Called after every change of state. */

@@ -1,11 +1,10 @@
 /**
- * Steps of other features that need a sprite to hold still: copies of its disk and memory, and
- * putting others in their place. They run in the sprite's mailbox: no wake, sleep, stop or delete
- * happens meanwhile, and whoever asks for one waits.
+ * Steps of other features that need a sprite to hold still: copies of its disk and memory. They
+ * run in the sprite's mailbox: no wake, sleep, stop or delete happens meanwhile, and whoever asks
+ * for one waits.
  */
-import { mkdir } from "node:fs/promises";
-import { memoryPaths, type Machine, type MemoryRecord, removeMemory } from "../../machine/index.ts";
-import { type LifeEnd, placedLifeId } from "../life.ts";
+import { memoryPaths, type Machine, type MemoryRecord } from "../../machine/index.ts";
+import { settleReplacement } from "./replace.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { steady } from "./steady.ts";
 import { stand } from "./sleep.ts";
@@ -39,22 +38,11 @@ export interface SnapshotOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Where a replacing step puts things. */
-export interface ReplacePlace {
-  diskPath: string;
-  /** Exists and is empty; takes `ram` and `state` (`memoryPaths`). */
-  memoryDirectory: string;
-}
-
-/** What a replacing step has put there: a memory with its record, or none. */
-export interface Replaced {
-  memory?: MemoryRecord | undefined;
-}
-
 /** Runs `copy` over quiet files. Whatever it does, the sprite is afterwards as it was. */
 export async function snapshot<T>(core: SpriteCore, options: SnapshotOptions, copy: (source: SnapshotSource) => Promise<T>): Promise<T> {
-  await steady(core);
   core.admits("pause");
+  await settleReplacement(core);
+  await steady(core);
   options.signal?.throwIfAborted();
   const { machine, state } = core;
   const { diskPath, memoryDirectory } = core.options.machineSpec();
@@ -75,28 +63,4 @@ export async function snapshot<T>(core: SpriteCore, options: SnapshotOptions, co
     await machine.forgetSaved();
     if (wasRunning) await rouse(core, new AbortController().signal);
   }
-}
-
-/** Ends the sprite's VM and life at once, lets `swap` put other files in place, and goes on as they say. */
-export async function replace(
-  core: SpriteCore,
-  options: { end: LifeEnd; lifeId: string },
-  swap: (place: ReplacePlace) => Promise<Replaced>,
-): Promise<void> {
-  await steady(core);
-  core.admits("stop");
-  const { machine } = core;
-  if (machine) {
-    await machine.kill();
-    core.gone(machine, options.end);
-  }
-  if (core.state.kind === "hibernated") {
-    core.life?.end(options.end);
-    core.apply({ type: "memory_dropped" });
-  }
-  const { diskPath, memoryDirectory } = core.options.machineSpec();
-  await removeMemory(memoryDirectory);
-  await mkdir(memoryDirectory, { mode: 0o711 });
-  const { memory } = await swap({ diskPath, memoryDirectory });
-  if (memory) core.apply({ type: "memory_placed", life: placedLifeId(options.lifeId), memory: { ...memory, inherited: true } });
 }

@@ -10,6 +10,7 @@ import { ApiError } from "@sprited/protocol/errors";
 import { VmmError } from "@sprited/vmm";
 import { incarnationOf } from "../lifecycle.ts";
 import type { WakeKind } from "../machine-event.ts";
+import { settleReplacement } from "./replace.ts";
 import type { SpriteCore } from "./sprite-core.ts";
 import { steady } from "./steady.ts";
 
@@ -50,6 +51,7 @@ export async function wake(core: SpriteCore, signal: AbortSignal): Promise<Machi
 
 /** The machine with the memory that was kept; undefined when there is none, or none any more. */
 export async function comeBack(core: SpriteCore, signal: AbortSignal): Promise<Machine | undefined> {
+  await settleReplacement(core);
   await steady(core);
   const { state } = core;
   if (state.kind === "paused") return await rouse(core, signal);

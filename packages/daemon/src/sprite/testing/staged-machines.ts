@@ -9,7 +9,7 @@ import path from "node:path";
 import { silentLogger } from "@sprited/base";
 import { type VmExit, VmmError } from "@sprited/vmm";
 import { type Machine, type MachineRecord, type Machines, type MachineSpec, memoryPaths, type MemoryRecord } from "../../machine/index.ts";
-import { SpriteDriver } from "../driver/index.ts";
+import { type Replacement, SpriteDriver } from "../driver/index.ts";
 import type { SpriteState } from "../lifecycle.ts";
 import type { SpriteRecords } from "../records.ts";
 
@@ -30,6 +30,8 @@ interface Vm {
 export class Killed extends Error {}
 
 export class StagedHost {
+  /** What another feature has half replaced. */
+  unsettled: Replacement | undefined;
   readonly vms = new Map<string, Vm>();
   /** Guests by the save they were written in; gone once resumed. */
   readonly saves = new Map<string, Guest>();
@@ -290,6 +292,7 @@ export function stagedDriver(host: StagedHost, store: StagedStore) {
       renewIdentity: false,
       environment: {},
     }),
+    unsettled: () => host.unsettled,
     freeDisk: async () => {
       log.diskFreed = true;
     },
