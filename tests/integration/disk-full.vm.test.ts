@@ -18,7 +18,7 @@ vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 /** Nothing left at all, not even for the database. */
 const FULL_BYTES = 64 * 1024;
 /** Refusals that say what is wrong, or that the machine could not go on. */
-const REASONS = ["disk_full", "vm_failed_to_start", "vm_lost", "internal", "busy"];
+const REASONS = ["disk_full", "vm_failed_to_start", "vm_lost", "busy"];
 
 describe.skipIf(vmSkipReason() !== undefined)("a full disk", () => {
   let small: SmallHome;

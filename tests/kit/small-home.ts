@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { run } from "@sprited/base";
+import { run, waitFor } from "@sprited/base";
 import { homeLayout } from "@sprited/disk";
 import { cloneHome, type TestHome } from "./prepared-home.ts";
 
@@ -12,6 +12,11 @@ export interface SmallHome extends AsyncDisposable {
   leave(bytes: number): Promise<void>;
   /** Takes the filling away. */
   empty(): Promise<void>;
+}
+
+async function freeOf(mountPoint: string): Promise<number> {
+  const { bavail, bsize } = await fs.statfs(mountPoint);
+  return bavail * bsize;
 }
 
 /** Makes one of `gigabytes`. */
@@ -33,12 +38,25 @@ export async function openSmallHome(gigabytes = 3): Promise<SmallHome> {
   return {
     home: { layout, id: createHash("sha256").update(mountPoint).digest("hex").slice(0, 8), remove: async () => {} },
     async leave(bytes) {
-      const { bavail, bsize } = await fs.statfs(mountPoint);
+      const free = await freeOf(mountPoint);
       files += 1;
-      if (bavail * bsize > bytes) await run("fallocate", ["-l", String(bavail * bsize - bytes), path.join(ballast, String(files))]);
+      if (free > bytes) await run("fallocate", ["-l", String(free - bytes), path.join(ballast, String(files))]);
     },
     async empty() {
-      for (const name of await fs.readdir(ballast)) await fs.rm(path.join(ballast, name));
+      const freeBefore = await freeOf(mountPoint);
+      let filling = 0;
+      for (const name of await fs.readdir(ballast)) {
+        const file = path.join(ballast, name);
+        filling += (await fs.stat(file)).size;
+        await fs.rm(file);
+      }
+      // XFS gives the blocks of a removed file back in the background.
+      const enough = freeBefore + filling * 0.9;
+      await waitFor(
+        "the room of what filled the disk",
+        { timeoutMs: 60_000, everyMs: 5 },
+        async () => (await freeOf(mountPoint)) >= enough,
+      );
     },
     async [Symbol.asyncDispose]() {
       await run("umount", [mountPoint]).catch(() => run("umount", ["-l", mountPoint]));
