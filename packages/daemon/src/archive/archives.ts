@@ -53,7 +53,7 @@ export class Archives {
     scope.defer("hold", () => hold.release());
     const paths = pathsIn(path.join(this.#options.scratch, `export-${randomBytes(6).toString("hex")}`));
     await fs.mkdir(paths.directory, { recursive: true, mode: 0o700 });
-    scope.defer("copy", () => fs.rm(paths.directory, { recursive: true, force: true }));
+    scope.defer("copy", () => removeScratch(paths.directory));
     if (request.checkpointId === undefined) {
       await this.#options.states.copy(sprite.id, { memory: false }, (files) => this.#options.files.copy(files, paths));
     } else {
@@ -89,7 +89,7 @@ export class Archives {
     await using scope = new Scope(`import of ${request.name}`);
     const directory = path.join(this.#options.scratch, `import-${randomBytes(6).toString("hex")}`);
     await fs.mkdir(directory, { recursive: true, mode: 0o700 });
-    scope.defer("files", () => fs.rm(directory, { recursive: true, force: true }));
+    scope.defer("files", () => removeScratch(directory));
     const diskPath = path.join(directory, "disk.raw");
     const about = await this.#receive(body, diskPath, options.signal);
     const { blocks } = await fs.stat(diskPath);
@@ -161,6 +161,11 @@ export class Archives {
     await handle.sync();
     return about;
   }
+}
+
+/** What came of the work counts, not whether its copy could be removed: that is swept at the next start. */
+async function removeScratch(directory: string): Promise<void> {
+  await fs.rm(directory, { recursive: true, force: true }).catch(ignore("emptied at the next start"));
 }
 
 /** The records of an archive of that disk. */

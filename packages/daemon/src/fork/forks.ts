@@ -109,7 +109,7 @@ export class Forks {
     const { files, states, scratch } = this.#options;
     const paths = pathsIn(path.join(scratch, `fork-${randomBytes(6).toString("hex")}`));
     await fs.mkdir(paths.directory, { recursive: true, mode: 0o700 });
-    const remove = (): Promise<void> => fs.rm(paths.directory, { recursive: true, force: true });
+    const remove = (): Promise<void> => fs.rm(paths.directory, { recursive: true, force: true }).catch(ignore("emptied at the next start"));
     try {
       const { value, pausedMs } = await states.copy(spriteId, { memory }, async (source) => {
         await files.copy(source, paths);
@@ -120,7 +120,7 @@ export class Forks {
         files: { diskPath, memory: value ? { ramPath, statePath, record: value } : undefined },
         pausedMs,
         diskBytes: (await fs.stat(diskPath)).blocks * 512,
-        [Symbol.asyncDispose]: () => remove().catch(ignore("emptied at the next start")),
+        [Symbol.asyncDispose]: remove,
       };
     } catch (error) {
       await remove();
