@@ -177,6 +177,16 @@ async function lines(context: StepContext, sprite: OwedSprite): Promise<void> {
   );
 }
 
+/**
+ * What a step that reads the sprite's whole state may meet: asked after the step, because a VM that
+ * ends before the step has read may take the memory with it.
+ */
+function metBy({ model }: StepContext, sprite: OwedSprite): () => Set<number> {
+  const { crashes } = model;
+  const [known, possible] = [new Set(visible(sprite)), new Set([...sprite.seen, ...sprite.disk])];
+  return () => new Set(crashes === model.crashes ? known : possible);
+}
+
 async function sleep(context: StepContext, sprite: OwedSprite): Promise<void> {
   const outcome = await ask(context, `sleep ${sprite.name}`, ({ features, organizationId }) =>
     features.sprites.sleep(organizationId, sprite.name),
@@ -189,12 +199,12 @@ async function wake(context: StepContext, sprite: OwedSprite): Promise<void> {
 }
 
 async function stop(context: StepContext, sprite: OwedSprite): Promise<void> {
-  const before = visible(sprite);
+  const met = metBy(context, sprite);
   sprite.isMemorySure = false;
   const outcome = await ask(context, `stop ${sprite.name}`, ({ features, organizationId }) =>
     features.sprites.stop(organizationId, sprite.name),
   );
-  if (outcome.kind === "ok") sprite.disk = new Set(before);
+  if (outcome.kind === "ok") sprite.disk = met();
 }
 
 async function checkpoint(context: StepContext, sprite: OwedSprite): Promise<void> {
@@ -234,10 +244,12 @@ interface WayBack {
 }
 
 async function goBack(context: StepContext, sprite: OwedSprite, { what, contentOf, work }: WayBack): Promise<void> {
-  const before = new Set(visible(sprite));
+  const met = metBy(context, sprite);
+  const { crashes } = context.model;
   const wasSure = sprite.isMemorySure;
   sprite.isMemorySure = false;
   const outcome = await ask(context, what, work);
+  const before = met();
   if (outcome.kind === "ok") {
     const { checkpoint: target, previous } = outcome.value;
     sprite.checkpoints.set(previous.id, before);
@@ -249,7 +261,7 @@ async function goBack(context: StepContext, sprite: OwedSprite, { what, contentO
     return;
   }
   if (outcome.kind === "failed" && (outcome.error as { code?: string }).code === "checkpoint_not_found") {
-    sprite.isMemorySure = wasSure;
+    sprite.isMemorySure = wasSure && crashes === context.model.crashes;
     return;
   }
   for (const id of sprite.checkpoints.keys()) if (id.startsWith("auto-")) sprite.mayBeGone.add(id);
@@ -273,23 +285,28 @@ async function fork(context: StepContext, sprite: OwedSprite): Promise<void> {
   const { model, random } = context;
   const memory = random.chance(0.5);
   const names = Array.from({ length: random.between(1, 2) }, () => `f${model.next()}`);
-  const forks = names.map((name) => model.asked(name, visible(sprite)));
+  const met = metBy(context, sprite);
+  const forks = names.map((name) => model.asked(name, met()));
   const outcome = await ask(
     context,
     `fork ${sprite.name} as ${names.join(", ")}${memory ? " with memory" : ""}`,
     ({ features, organizationId }) => features.forks.fork({ organizationId, source: sprite.name, names, memory }),
   );
-  for (const each of forks) settleCreation(each, outcome.kind);
+  for (const each of forks) {
+    addAll(each.seen, met());
+    addAll(each.disk, met());
+    settleCreation(each, outcome.kind);
+  }
   if (outcome.kind !== "ok") model.batches.push({ names, isRefused: outcome.kind === "failed" });
 }
 
 async function exportArchive(context: StepContext, sprite: OwedSprite): Promise<void> {
-  const content = new Set(visible(sprite));
+  const met = metBy(context, sprite);
   const outcome = await ask(context, `export ${sprite.name}`, async ({ features, organizationId }) => {
     const archive = await features.archives.export({ organizationId, name: sprite.name, checkpointId: undefined });
     return Buffer.concat(await archive.toArray());
   });
-  if (outcome.kind === "ok") context.model.archives.push({ bytes: outcome.value, content });
+  if (outcome.kind === "ok") context.model.archives.push({ bytes: outcome.value, content: met() });
 }
 
 /** Imports an archive, or one that was cut off on its way. */
@@ -319,14 +336,14 @@ async function template(context: StepContext, sprite: OwedSprite): Promise<void>
   const { model, random } = context;
   const name = `t${model.next()}`;
   const memory = random.chance(0.5);
-  const content = new Set(visible(sprite));
+  const met = metBy(context, sprite);
   const outcome = await ask(context, `template ${name} of ${sprite.name}${memory ? " with memory" : ""}`, ({ features, organizationId }) =>
     features.templates.create(
       { organizationId, name, spriteName: sprite.name, checkpointId: undefined, memory, description: "", environment: {}, labels: [] },
       { signal: AbortSignal.timeout(PATIENCE_MS) },
     ),
   );
-  if (outcome.kind === "ok") model.templates.set(name, content);
+  if (outcome.kind === "ok") model.templates.set(name, met());
 }
 
 async function pool(context: StepContext): Promise<void> {
