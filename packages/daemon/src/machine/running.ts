@@ -213,7 +213,7 @@ export class RunningMachine implements Machine {
     await this.#link?.[Symbol.asyncDispose]();
     await this.#parts.scope[Symbol.asyncDispose]();
     if (this.#savedRam === undefined) return;
-    await this.#options.pool.giveBack(this.#savedRam).catch((err: unknown) => {
+    await this.#options.pool.giveBack(this.#savedRam, "the sprite's memory").catch((err: unknown) => {
       this.#options.logger.warn(
         { event: "vm.give_back", incarnation: this.incarnation, err },
         "a kept memory takes more of the disk than it needs",

@@ -27,7 +27,11 @@ export const SYSTEM_PACKAGES: readonly SystemPackage[] = [
   { name: "ca-certificates", reason: "reach package mirrors over HTTPS", provides: ["/etc/ssl/certs/ca-certificates.crt"] },
   { name: "erofs-utils", reason: "pack the read-only system image", provides: ["mkfs.erofs"] },
   { name: "e2fsprogs", reason: "format sprites' disks", provides: ["mkfs.ext4", "e2fsck"] },
-  { name: "xfsprogs", reason: "make a disk pool that clones disks in constant time", provides: ["mkfs.xfs"] },
+  {
+    name: "xfsprogs",
+    reason: "make a disk pool that clones disks in constant time, and take back room of it that memory does not use",
+    provides: ["mkfs.xfs", "xfs_io"],
+  },
   { name: "iproute2", reason: "give each VM a network of its own", provides: ["ip"] },
   { name: "nftables", reason: "keep sprites apart from each other and from this host", provides: ["nft"] },
   { name: "kmod", reason: "pick the kernel modules of the VM", provides: ["depmod"] },

@@ -14,7 +14,7 @@ import type { HomeLayout } from "../layout/home.ts";
 import { backingFile, createPoolFile, growPool, mountPoolFile } from "./loop.ts";
 import { findMount, type Mount, planPool, type PoolFacts, type PoolPlan, usableBytes } from "./plan.ts";
 import type { DiskPool } from "./pool.ts";
-import { reserveFile, unreservedBytes } from "./reserve.ts";
+import { giveBackFile, reserveFile, unreservedBytes } from "./reserve.ts";
 import { freeOf, requireFree } from "./space.ts";
 
 export interface OpenPoolOptions {
@@ -104,9 +104,6 @@ function makePool(options: OpenPoolOptions, how: { cloneKind: DiskPool["cloneKin
   const requireSpace = async (bytes: number, what: string): Promise<void> =>
     requireFree(await freeBytes(), bytes, { purpose: what, where: layout.root, reserve: freeFloorBytes });
   // A reflink holds what was written and nothing else; a copy would take longer than the room is worth.
-  const giveBack = async (file: string): Promise<void> => {
-    if (how.cloneKind === "reflink") await cloneFile(file, file, { kind: "reflink" });
-  };
   return {
     root: layout.pool,
     cloneKind: how.cloneKind,
@@ -123,12 +120,12 @@ function makePool(options: OpenPoolOptions, how: { cloneKind: DiskPool["cloneKin
       try {
         await reserveFile(file, what, { signal });
       } catch (error) {
-        await giveBack(file).catch(ignore("the failure before tells more"));
+        await giveBackFile(file, what).catch(ignore("the failure before tells more"));
         throw error;
       }
     },
-    async giveBack(file) {
-      if ((await unreservedBytes(file)) === 0) await giveBack(file);
+    async giveBack(file, what) {
+      if ((await unreservedBytes(file)) === 0) await giveBackFile(file, what);
     },
   };
 }

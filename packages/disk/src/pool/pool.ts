@@ -19,8 +19,8 @@ export interface DiskPool {
   requireSpace(bytes: number, what: string): Promise<void>;
   /** Makes room for every byte of a sparse file before somebody maps it. Throws `disk_full`, then with nothing taken. */
   reserve(file: string, what: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
-  /** Gives back what `reserve` took and nobody used. The file is replaced: nobody may have it open. */
-  giveBack(file: string): Promise<void>;
+  /** Gives back what `reserve` took and nobody used. Nobody may write to the file meanwhile. */
+  giveBack(file: string, what: string): Promise<void>;
 }
 
 /** A step of long work, for progress bars and logs. */
