@@ -16,6 +16,8 @@ import { memoryPaths, type MemoryRecord } from "./memory.ts";
 import { ROOT_DISK_SERIAL } from "./vm-spec.ts";
 
 const PAGE_BYTES = 4096;
+/** How far behind a resumed guest's clock may stay without another call, ms; LIFE-18 allows 500. */
+const CLOCK_ERROR_MS = 50;
 
 export interface RunningOptions {
   /** From "resume" to the agent's answer, ms. */
@@ -138,6 +140,7 @@ export class RunningMachine implements Machine {
     const timeoutMs = this.#options.startTimeoutMs;
     await withDeadline("resuming the VM", { timeoutMs, signal: call.signal }, async (signal) => {
       await process.resume();
+      const resumedMs = performance.now();
       const known = this.#link;
       await whileAlive(process, signal, async (alive) => {
         const link = this.#open(timeoutMs);
@@ -147,7 +150,7 @@ export class RunningMachine implements Machine {
         await withDeadline("the guest's agent", { timeoutMs, signal: alive }, () => link);
       });
       // The bootstrap's time is old by as long as the guest took to read it; a new link corrects that by itself.
-      void known?.setClock().catch(ignore("the clock stays as the bootstrap set it"));
+      if (performance.now() - resumedMs > CLOCK_ERROR_MS) void known?.setClock().catch(ignore("the clock stays as the bootstrap set it"));
     });
   }
 

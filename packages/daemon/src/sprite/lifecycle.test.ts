@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { MemoryRecord } from "../machine/index.ts";
-import { admit, incarnationOf, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "./lifecycle.ts";
+import { admit, incarnationOf, isLostAlike, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "./lifecycle.ts";
 import { statusOf } from "./view.ts";
 
 const incarnation = fc.constantFrom("i1", "i2", "i3");
@@ -147,6 +147,29 @@ describe("lifecycle", () => {
         }
       }),
     );
+  });
+
+  test("[LIFE-31] states that are lost alike are cold without their VM, both of them", () => {
+    let alike = 0;
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+        let before: SpriteState = { kind: "running", ...of };
+        for (const input of events) {
+          const after = next(before, input);
+          if (isLostAlike(before, after)) {
+            alike += Number(before.kind !== after.kind);
+            const gone = { type: "vm_gone", incarnation: incarnationOf(after) ?? "" } as const;
+            expect([next(before, gone).kind, next(after, gone).kind]).toEqual(["cold", "cold"]);
+          }
+          before = after;
+        }
+      }),
+      { numRuns: 500 },
+    );
+    expect(alike).toBeGreaterThan(10);
+    expect(isLostAlike({ kind: "waking", ...of }, { kind: "running", ...of })).toBe(false);
+    expect(isLostAlike({ kind: "hibernating", ...of }, { kind: "hibernated", ...of, memory })).toBe(false);
+    expect(isLostAlike({ kind: "paused", ...of, sinceMs: 0 }, { kind: "paused", ...of, incarnation: "i2", sinceMs: 0 })).toBe(false);
   });
 
   test("[LIFE-8] requests meet the answer the table promises", () => {

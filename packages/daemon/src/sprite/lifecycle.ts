@@ -56,6 +56,9 @@ export type SpriteEvent =
   | { type: "delete_begun" }
   | { type: "broken"; reason: string };
 
+/** States whose sprite is cold when its VM is gone. */
+const LOST_WITH_VM: ReadonlySet<SpriteState["kind"]> = new Set(["running", "pausing", "paused", "resuming", "hibernating"]);
+
 /** What a request meets: start the transition, nothing to do, or a refusal. */
 export type Admission = { kind: "act" } | { kind: "done" } | { kind: "deny"; code: ErrorCode };
 
@@ -161,6 +164,15 @@ export function incarnationOf(state: SpriteState): string | undefined {
     default:
       return state.incarnation;
   }
+}
+
+/**
+ * Whether both states speak of one VM with which they are lost: what the host's power takes leaves
+ * the same behind in either, so the change from one to the other need not outlive it (LIFE-31).
+ */
+export function isLostAlike(before: SpriteState, after: SpriteState): boolean {
+  const incarnation = incarnationOf(after);
+  return incarnation !== undefined && incarnation === incarnationOf(before) && [before, after].every(({ kind }) => LOST_WITH_VM.has(kind));
 }
 
 /** Whether a VM runs under the state, or is about to. */

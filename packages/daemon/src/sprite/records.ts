@@ -1,4 +1,4 @@
-/** What the sprite hub needs of the store. Every write is durable when its call returns. */
+/** What the sprite hub needs of the store. Every write is durable when its call returns, unless it is `unflushed`: then it outlives this program alone. */
 import type { MachineRecord } from "../machine/index.ts";
 import type { SpriteState } from "./lifecycle.ts";
 import type { Sprite } from "./sprite.ts";
@@ -16,7 +16,7 @@ export interface SpriteRecords {
   updateState(
     spriteId: string,
     state: SpriteState,
-    change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number },
+    change?: { machineBegun?: MachineRecord; machineEnded?: string; lastRunningAtMs?: number; unflushed?: boolean },
   ): void;
   /** Writes the user's fields and the time of creation of a spare that is claimed, and what `record` writes, in one transaction. */
   claimSprite(sprite: Sprite, record: () => void): void;

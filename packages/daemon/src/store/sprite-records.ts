@@ -18,6 +18,8 @@ export interface StateChange {
   /** Incarnation. */
   machineEnded?: string;
   lastRunningAtMs?: number;
+  /** It need not outlive the host's power. Alone, without a machine that begins or ends. */
+  unflushed?: boolean;
 }
 
 /** `State` is what was stored; its form is the caller's. */
@@ -36,6 +38,10 @@ export function spriteRecords<State extends StateRecord>(database: Database) {
     finishBatch: (batchId: string) => finishBatch(database, batchId),
     updateSprite: (sprite: SpriteRecord) => updateSprite(database, sprite),
     updateState(spriteId: string, state: State, change: StateChange = {}) {
+      if (change.unflushed === true) {
+        updateSpriteState(database, spriteId, state, change);
+        return;
+      }
       database.transaction(() => {
         if (change.machineEnded !== undefined) deleteVm(database, change.machineEnded);
         if (change.machineBegun) insertVm(database, change.machineBegun);

@@ -68,11 +68,13 @@ export function updateSpriteState(
   database: Database,
   spriteId: string,
   state: StateRecord,
-  change: { lastRunningAtMs?: number | undefined } = {},
+  change: { lastRunningAtMs?: number | undefined; unflushed?: boolean | undefined } = {},
 ): void {
   const columns =
     change.lastRunningAtMs === undefined ? stateColumns(state) : { ...stateColumns(state), last_running_at_ms: change.lastRunningAtMs };
-  database.run(database.query.updateTable("sprites").set(columns).where("id", "=", spriteId));
+  const query = database.query.updateTable("sprites").set(columns).where("id", "=", spriteId);
+  if (change.unflushed === true) database.runUnflushed(query);
+  else database.run(query);
 }
 
 /** Fails while the sprite has a VM on record. */

@@ -7,7 +7,7 @@ import { ApiError, type ErrorCode } from "@sprited/protocol/errors";
 import type { VmExit } from "@sprited/vmm";
 import type { Machine, MachineRecord, Machines, MachineSpec } from "../../machine/index.ts";
 import { type LifeEnd, SpriteLife } from "../life.ts";
-import { admit, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "../lifecycle.ts";
+import { admit, isLostAlike, lifeOf, next, type SpriteEvent, type SpriteRequest, type SpriteState } from "../lifecycle.ts";
 import type { SpriteRecords } from "../records.ts";
 import type { MachineEvent } from "../machine-event.ts";
 import type { Replacement } from "./replace.ts";
@@ -82,7 +82,8 @@ export class SpriteCore {
     const before = this.#state;
     const after = next(before, event);
     if (after === before && !change?.machineEnded) return;
-    this.options.records.updateState(this.options.spriteId, after, change);
+    const unflushed = isLostAlike(before, after) && change?.machineBegun === undefined && change?.machineEnded === undefined;
+    this.options.records.updateState(this.options.spriteId, after, unflushed ? { ...change, unflushed } : change);
     this.#state = after;
     const id = lifeOf(after);
     if (this.life && this.life.id !== id) this.#endLife(event);
