@@ -86,6 +86,7 @@ function featureSettings(config: Config): FeatureSettings {
     rest: {
       idle: { idleMs: sprite.idleSeconds * 1000, hibernateAfterMs: sprite.hibernateAfterSeconds * 1000 },
       admission: { runningMemoryMib: limits.runningMemoryMb, reserveMib: limits.memoryReserveMb, waitMs: timeouts.memoryWaitMs },
+      startsParallel: limits.startsParallel,
     },
     timeouts: { bootMs: timeouts.bootMs, resumeMs: timeouts.resumeMs, guestCallMs: timeouts.guestCallMs, stopMs: timeouts.stopMs },
   };

@@ -46,6 +46,7 @@ export function automaticValues(host: HostFacts, home: string, storageGb: number
     "limits.cpus": Math.max(1, host.cpus),
     "limits.memory_mb": memoryMb,
     "limits.running_memory_mb": 3 * memoryMb,
+    "limits.starts_parallel": Math.max(4, 2 * host.cpus),
     "limits.memory_reserve_mb": Math.min(4096, Math.max(256, Math.floor(memoryMb / 16))),
     "limits.storage_gb": Math.min(STORAGE_GB_MAX, Math.max(5, storageGb, host.filesystemGb(home))),
     "disk.pool_size_gb": Math.max(1, host.filesystemGb(home)),

@@ -40,7 +40,14 @@ describe("defaults", () => {
   it("never gives a sprite more than the host has", () => {
     const { config } = load({}, undefined, { cpus: 1, memoryMb: 1024, filesystemGb: () => 40 });
     expect(config.sprite).toMatchObject({ cpus: 1, memoryMb: 512, storageGb: 100 });
-    expect(config.limits).toEqual({ cpus: 1, memoryMb: 1024, storageGb: 100, runningMemoryMb: 3072, memoryReserveMb: 256 });
+    expect(config.limits).toEqual({
+      cpus: 1,
+      memoryMb: 1024,
+      storageGb: 100,
+      runningMemoryMb: 3072,
+      startsParallel: 4,
+      memoryReserveMb: 256,
+    });
   });
 
   it("gives every field a value and a sentence", () => {

@@ -106,6 +106,14 @@ export const configSchema = z.strictObject({
           },
         ),
       ),
+    starts_parallel: z
+      .int()
+      .min(1)
+      .meta(
+        about("Machines that start or resume at the same time; further ones take their turn. At once each would take as long as all.", {
+          automatic: "twice the number of CPUs, at least 4",
+        }),
+      ),
     memory_reserve_mb: z
       .int()
       .min(0)

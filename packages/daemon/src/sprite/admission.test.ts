@@ -33,6 +33,11 @@ describe("admission", () => {
     expect(machines).toEqual([700]);
   });
 
+  test("[LIFE-27] a sprite that does not fall asleep holds nobody up for longer than a place is waited for", async () => {
+    const admission = setup([700, 700], () => new Promise(() => {}));
+    await expect(admission.acquire(700, { signal: never })).rejects.toMatchObject({ code: "host_memory_full" });
+  });
+
   test("[LIFE-27] what can never fit is refused at once, who gives up leaves the turn to the next", async () => {
     const admission = setup([1_800]);
     await expect(admission.acquire(4_000, { signal: never })).rejects.toThrow(/more than all sprites may have/);

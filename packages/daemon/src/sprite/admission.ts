@@ -7,7 +7,7 @@
  * and not used yet; nothing else is remembered, so nothing can leak.
  */
 import { readFileSync } from "node:fs";
-import { ignore, type Logger, sleep } from "@sprited/base";
+import { DeadlineError, ignore, type Logger, sleep, withDeadline } from "@sprited/base";
 import { ApiError } from "@sprited/protocol/errors";
 
 /** Host memory a VMM uses beside its guest's RAM, MiB. */
@@ -72,7 +72,7 @@ export class Admission {
   }
 
   async #wait(mib: number, { signal, deadline }: { signal: AbortSignal; deadline: number }): Promise<Disposable> {
-    const { settings, makeRoom, logger } = this.#options;
+    const { settings, logger } = this.#options;
     if (mib + OVERHEAD_MIB > settings.runningMemoryMib) {
       throw new ApiError(
         "host_memory_full",
@@ -87,7 +87,17 @@ export class Admission {
         logger.warn({ event: "sprite.admission", outcome: "refused", mib, reason: short }, "no room for one more machine");
         throw new ApiError("host_memory_full", `no memory for one more running sprite: ${short}`);
       }
-      if (!(await makeRoom())) await sleep(LOOK_EVERY_MS, { signal });
+      if (!(await this.#makeRoom(deadline - performance.now(), signal))) await sleep(LOOK_EVERY_MS, { signal });
+    }
+  }
+
+  /** Not waited for longer than for the place: the sprite that is to sleep may itself wait for one behind it. */
+  async #makeRoom(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await withDeadline("room for one more machine", { timeoutMs, signal }, () => this.#options.makeRoom());
+    } catch (error) {
+      if (error instanceof DeadlineError) return false;
+      throw error;
     }
   }
 

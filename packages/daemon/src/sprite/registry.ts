@@ -326,6 +326,7 @@ export class SpriteRegistry implements Sprites {
         stopGraceMs,
         nowMs: Date.now,
         machineSpec: () => machineSpecOf(entry.sprite, this.#directory(sprite.id)),
+        startTurn: (signal) => this.#rest.startTurn(signal),
         admit: async (signal) => {
           const { organizationId } = entry.sprite;
           const running = this.#ofOrganization(organizationId).filter(({ driver }) => hasMachine(driver.state));

@@ -1,15 +1,18 @@
-/** When sprites rest and how many run: the idle watch and the admission of one host, over all its sprites. */
+/** When sprites rest, how many run and how many start: the idle watch and the admission of one host, over all its sprites. */
 import type { Logger } from "@sprited/base";
 import type { Activities } from "./activity.ts";
 import { Admission, type AdmissionSettings } from "./admission.ts";
 import { IdleWatch, type IdleSettings } from "./idle.ts";
 import { incarnationOf } from "./lifecycle.ts";
 import type { Entry } from "./registry.ts";
+import { StartTurns } from "./start-turns.ts";
 
 export interface RestSettings {
   idle: IdleSettings;
   /** Undefined: every machine is admitted. */
   admission?: AdmissionSettings | undefined;
+  /** Machines that start at the same time. Undefined: any number. */
+  startsParallel?: number | undefined;
 }
 
 /** Sprites never rest by themselves and all may run. */
@@ -28,6 +31,7 @@ export class SpriteRest {
   readonly #entries: () => Entry[];
   readonly #watch: IdleWatch;
   readonly #admission: Admission | undefined;
+  readonly #turns: StartTurns | undefined;
 
   constructor(options: SpriteRestOptions) {
     const { settings, entries, activities, logger } = options;
@@ -49,6 +53,7 @@ export class SpriteRest {
         makeRoom: () => this.#makeRoom(),
         logger,
       });
+    this.#turns = settings.startsParallel === undefined ? undefined : new StartTurns({ parallel: settings.startsParallel, logger });
   }
 
   /** From now on idle sprites fall asleep. */
@@ -63,6 +68,11 @@ export class SpriteRest {
   /** A place for one more machine of a sprite. Throws `host_memory_full`. */
   async admit(entry: Entry, signal: AbortSignal): Promise<Disposable | undefined> {
     return await this.#admission?.acquire(entry.sprite.config.memoryMib, { signal });
+  }
+
+  /** A turn to start a machine. */
+  async startTurn(signal: AbortSignal): Promise<Disposable | undefined> {
+    return await this.#turns?.take({ signal });
   }
 
   /** Puts the sprite to sleep that was used least lately: a paused one, else one that nothing holds awake. */

@@ -371,6 +371,20 @@ describe("sprite driver", () => {
     expect([driver.state.kind, host.vms.size]).toEqual(["cold", 0]);
   });
 
+  test("[LIFE-32] every start takes a turn and gives it back, a pause needs none", async () => {
+    const { driver, host } = setup({ kind: "cold" });
+    host.failNext = new VmmError("vmm_exited_early", "no");
+    await expect(driver.wake()).rejects.toThrow("no");
+    expect(host.turns).toEqual({ taken: 1, held: 0 });
+    await driver.wake();
+    await driver.sleep({ depth: "paused" });
+    await driver.wake();
+    expect(host.turns).toEqual({ taken: 2, held: 0 });
+    await driver.sleep({ depth: "hibernated" });
+    await driver.wake();
+    expect(host.turns).toEqual({ taken: 3, held: 0 });
+  });
+
   test("[BOOT-7] a memory that was put in place is another's until it was resumed, also by the daemon that comes after", async () => {
     const { driver, host, written } = setup({ kind: "cold" });
     const end = { code: "sprite_restored", reason: "the sprite was restored" } as const;

@@ -19,6 +19,8 @@ export interface DriverOptions {
   machines: Machines;
   /** What the next VM of this sprite is made of. */
   machineSpec(): MachineSpec;
+  /** The sprite's turn to start a machine (LIFE-32), until it is disposed. */
+  startTurn?(signal: AbortSignal): Promise<Disposable | undefined>;
   /** Room on the host for one more machine (LIFE-27); held until the state shows the machine. Throws `host_memory_full`. */
   admit?(signal: AbortSignal): Promise<Disposable | undefined>;
   /** What another feature began to put in place of the sprite's files and could not finish (LIFE-30). */

@@ -112,6 +112,7 @@ async function boot(core: SpriteCore, signal: AbortSignal): Promise<Machine> {
 
 async function start(core: SpriteCore, signal: AbortSignal, memory: MemoryRecord | undefined): Promise<Machine> {
   const { machines, spriteId, nowMs } = core.options;
+  using _turn = await core.options.startTurn?.(signal);
   const spec = core.options.machineSpec();
   const room = await core.options.admit?.(signal);
   let record: MachineRecord;

@@ -30,6 +30,8 @@ interface Vm {
 export class Killed extends Error {}
 
 export class StagedHost {
+  /** Turns to start a machine that were taken, and that are held. */
+  readonly turns = { taken: 0, held: 0 };
   /** What another feature has half replaced. */
   unsettled: Replacement | undefined;
   readonly vms = new Map<string, Vm>();
@@ -293,6 +295,11 @@ export function stagedDriver(host: StagedHost, store: StagedStore) {
       environment: {},
     }),
     unsettled: () => host.unsettled,
+    startTurn: async () => {
+      host.turns.taken += 1;
+      host.turns.held += 1;
+      return { [Symbol.dispose]: () => void (host.turns.held -= 1) };
+    },
     freeDisk: async () => {
       log.diskFreed = true;
     },
