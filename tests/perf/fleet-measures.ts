@@ -107,7 +107,8 @@ export async function measureAtOnce(bench: Bench): Promise<Figure[]> {
       names.map(async (name) => {
         times.product.push(
           await timed(async () => {
-            refusals += await createAndEchoPatiently(daemon, name);
+            const again = await createAndEchoPatiently(daemon, name);
+            refusals += again;
           }),
         );
       }),

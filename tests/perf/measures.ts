@@ -108,7 +108,8 @@ async function measureBurst(bench: Bench): Promise<Figure[]> {
   for (let round = 0; round < Math.max(1, Math.floor(bench.rounds / 3)); round += 1) {
     const names = Array.from({ length: AT_ONCE }, () => uniqueName("burst"));
     const count = async (name: string): Promise<void> => {
-      refusals += await createAndEchoPatiently(bench.daemon, name);
+      const again = await createAndEchoPatiently(bench.daemon, name);
+      refusals += again;
     };
     values.product.push(await timed(() => Promise.all(names.map(count))));
     await Promise.all(names.map((name) => deleteSprite(bench.daemon, name)));

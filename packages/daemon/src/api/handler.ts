@@ -52,7 +52,7 @@ export interface ApiFeatures {
 export interface ApiTimings {
   /** Silence after which an exec socket or a live list gets a sign of life; clients give up after 45 s. */
   keepAliveMs: number;
-  /** From the request to the first answer of an exec call; clients give up after 30 s or more. */
+  /** From the request to the first answer of an exec call: a sprite may wait its turn to wake. Clients may give up sooner, some after 30 s. */
   execStartMs: number;
   /** How long a client may take to answer a close frame. */
   closeMs: number;

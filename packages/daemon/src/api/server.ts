@@ -26,7 +26,7 @@ const HEAD_TIMEOUT_MS = 60_000;
 /** Probes on quiet connections find clients that vanished, ms. */
 const TCP_PROBE_MS = 30_000;
 
-const TIMINGS: ApiTimings = { keepAliveMs: 15_000, execStartMs: 30_000, closeMs: 5_000 };
+const TIMINGS: ApiTimings = { keepAliveMs: 15_000, execStartMs: 300_000, closeMs: 5_000 };
 
 export interface ApiServerOptions {
   /** Port 0 takes a free one. */
