@@ -41,6 +41,8 @@ export interface SimulatedOptions {
   checkDisk?: (file: string) => Promise<{ healthy: boolean; detail: string }>;
   /** Idle times, ms; sprites never sleep by themselves when left out. */
   idle?: { idleMs: number; hibernateAfterMs: number };
+  /** Machines that start at the same time; any number when left out. */
+  startsParallel?: number;
   logger?: Logger;
   jobs?: FeatureSettings["jobs"];
   exec?: FeatureSettings["exec"];
@@ -151,7 +153,7 @@ async function serveDaemon(parts: HostParts, options: SimulatedOptions & { logge
     limits: { cpusMax: 8, memoryMibMax: 16_384, storageGbMin: 1, storageGbMax: 1000 },
     timeouts: { bootMs: 20_000, resumeMs: 20_000, guestCallMs: 10_000, stopMs: 5_000, ...options.timeouts },
     ...(options.jobs ? { jobs: options.jobs } : {}),
-    ...(options.idle ? { rest: { idle: options.idle } } : {}),
+    rest: { idle: options.idle ?? { idleMs: 0, hibernateAfterMs: 0 }, startsParallel: options.startsParallel },
     ...(options.exec ? { exec: options.exec } : {}),
   };
   const features = await composeFeatures(parts, settings, { logger });
