@@ -1,4 +1,4 @@
-/** `sprite proxy` as a process, against a whole simulated daemon behind a relay that can be cut. */
+/** `sprite proxy` as a process, against a whole simulated daemon over a wire that can be cut. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import net from "node:net";
@@ -9,67 +9,30 @@ import { freePort } from "../kit/free-port.ts";
 import { openSimulated, type SimulatedTarget } from "../kit/simulated.ts";
 import { createSprite } from "../kit/tenants.ts";
 import { CliHome, collect } from "./cli-run.ts";
+import { Wire } from "./cli-wire.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 
-/** Passes TCP through; `cut` breaks every connection, as a changed network does. */
-class CuttableRelay {
-  readonly #sockets = new Set<net.Socket>();
-  readonly #server: net.Server;
-
-  constructor(port: number) {
-    this.#server = net.createServer((client) => {
-      const upstream = net.connect(port, "127.0.0.1");
-      for (const socket of [client, upstream]) {
-        this.#sockets.add(socket);
-        socket.on("error", () => {});
-        socket.once("close", () => {
-          this.#sockets.delete(socket);
-          client.destroy();
-          upstream.destroy();
-        });
-      }
-      client.pipe(upstream).pipe(client);
-    });
-  }
-
-  async listen(): Promise<number> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return (this.#server.address() as net.AddressInfo).port;
-  }
-
-  cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
-  }
-
-  close(): void {
-    this.cut();
-    this.#server.close();
-  }
-}
-
 let target: SimulatedTarget;
-let relay: CuttableRelay;
+let wire: Wire;
 let home: CliHome;
 const servers: net.Server[] = [];
 
 beforeAll(async () => {
   target = await openSimulated();
   await createSprite(target, "dev");
-  relay = new CuttableRelay(Number(new URL(target.baseUrl).port));
-  const port = await relay.listen();
-  home = await CliHome.make({ SPRITES_API_URL: `http://127.0.0.1:${port}`, SPRITE_TOKEN: target.token });
+  wire = await Wire.open(Number(new URL(target.baseUrl).port));
+  home = await CliHome.make({ SPRITES_API_URL: `http://127.0.0.1:${wire.port}`, SPRITE_TOKEN: target.token });
 }, 60_000);
 afterAll(async () => {
-  relay.close();
+  wire.close();
   await home.remove();
   await target[Symbol.asyncDispose]();
 });
 const children: ReturnType<CliHome["start"]>[] = [];
-beforeEach(() => children.splice(0));
+beforeEach(() => wire.reset());
 afterEach(() => {
-  for (const child of children) child.kill("SIGKILL");
+  for (const child of children.splice(0)) child.kill("SIGKILL");
   for (const server of servers.splice(0)) server.close();
 });
 
@@ -156,15 +119,12 @@ describe("sprite proxy", () => {
     const echo = await serve((socket) => socket.pipe(socket));
     const local = await freePort();
     const running = await proxy(`${local}:${echo}`);
-    const cutting = setInterval(() => relay.cut(), 300);
-    try {
-      const data = randomBytes(8_000_000);
-      const results = await Promise.all([talk(local, data), talk(local, data)]);
-      for (const result of results)
-        expect(createHash("sha256").update(result).digest("hex")).toBe(createHash("sha256").update(data).digest("hex"));
-    } finally {
-      clearInterval(cutting);
-    }
+    wire.cutEvery = 4_000_000;
+    const data = randomBytes(8_000_000);
+    const results = await Promise.all([talk(local, data), talk(local, data)]);
+    for (const result of results)
+      expect(createHash("sha256").update(result).digest("hex")).toBe(createHash("sha256").update(data).digest("hex"));
+    expect(wire.cuts).toBeGreaterThanOrEqual(4);
     expect(running.err()).toMatch(
       /^sprite: connection to dev lost; trying again, Ctrl-C leaves\nsprite: connected to dev again after \d+ s\n/,
     );
