@@ -190,13 +190,13 @@ describe.each([
 
   test("[CLI-41] a second Ctrl-C ends the command too", async () => {
     const marker = `${home.dir}/ended`;
-    const script = `trap 'echo term > ${marker}; exit' TERM; trap '' INT; echo ready; while :; do sleep 0.1; done`;
+    const script = `trap 'echo term > ${marker}; exit' TERM; trap 'echo int' INT; echo ready; while :; do sleep 0.1; done`;
     const child = home.start(["exec", "-s", "box", ...flags, "--", "sh", "-c", script]);
     const result = collect(child);
-    await new Promise((resolve) => child.stdout?.once("data", resolve));
-    child.kill("SIGINT");
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    child.kill("SIGINT");
+    for (const line of ["ready", "int"]) {
+      await new Promise<void>((resolve) => child.stdout?.on("data", (data: Buffer) => data.includes(line) && resolve()));
+      child.kill("SIGINT");
+    }
     expect((await result).code).toBe(130);
     const { readFile } = await import("node:fs/promises");
     await waitFor("the command's end", WAIT, async () => (await readFile(marker, "utf8").catch(() => "")) === "term\n");

@@ -6,6 +6,7 @@ import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
+import { waitFor } from "@sprited/base";
 import { encodeFrame, encodeFrameHeader, encodeJsonFrame, encodeOffsets, FrameType, GUEST_LIMITS } from "@sprited/protocol/guest";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
@@ -154,10 +155,12 @@ describe("session streams", () => {
       push();
     });
     await link.startSession("1", { argv: ["true"], env: {}, dir: null, tty: null, stdin: false });
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const before = sent;
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(sent).toBe(before);
+    let before = -1;
+    await waitFor("it to stand still", { timeoutMs: 10_000, everyMs: 300 }, () => {
+      const isStill = sent > 0 && sent === before;
+      before = sent;
+      return isStill;
+    });
     expect(sent).toBeLessThan(8 * 1024 * 1024);
     await link[Symbol.asyncDispose]();
   });
